@@ -1,0 +1,68 @@
+# `make` alone prints this list. The two that matter: `make run` and `make test`.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+OWN := inference_server strategy_client model_export tests examples
+PROTOS := tickserve/v1/predictor.proto open_inference/v2/inference.proto
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (once; a minute or two) ..."
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.PHONY: install
+install: $(INSTALLED) ## the virtual environment with everything in it
+
+.PHONY: test
+test: $(INSTALLED) ## the tests
+	@$(BIN)/python -m pytest -n 2 --dist loadscope
+
+.PHONY: check
+check: $(INSTALLED) format-check lint types architecture proto-check test ## everything: format, lint, types, architecture, generated code, tests
+
+.PHONY: format
+format: $(INSTALLED) ## put the code in its format
+	@$(BIN)/ruff format $(OWN)
+	@$(BIN)/ruff check --fix-only --quiet $(OWN)
+
+.PHONY: format-check lint types architecture
+format-check: $(INSTALLED)
+	@$(BIN)/ruff format --check --quiet $(OWN)
+lint: $(INSTALLED) ## ruff
+	@$(BIN)/ruff check --quiet $(OWN)
+types: $(INSTALLED) ## mypy --strict
+	@$(BIN)/mypy
+architecture: $(INSTALLED) ## the import rules
+	@$(BIN)/lint-imports --no-cache
+
+# tritonclient registers the same `inference.*` names: ours go into a descriptor pool of their own.
+define generate
+	cd proto && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=$(1) --pyi_out=$(1) $(PROTOS)
+	sed -i 's/_descriptor_pool\.Default()/_descriptor_pool.DescriptorPool()/' $(1)/open_inference/v2/inference_pb2.py
+endef
+
+.PHONY: proto
+proto: $(INSTALLED) ## generate the code beside the .proto files
+	$(call generate,$(CURDIR)/proto)
+
+.PHONY: proto-check
+proto-check: $(INSTALLED)
+	@rm -rf build/proto && mkdir -p build/proto
+	@$(call generate,$(CURDIR)/build/proto)
+	@for file in $$(cd build/proto && find . -type f); do \
+		diff -u proto/$$file build/proto/$$file || { echo "generated code is out of date: run 'make proto'"; exit 1; }; \
+	done
+
+.PHONY: clean
+clean: ## remove what was made, except the downloads
+	rm -rf $(VENV) build out .pytest_cache .mypy_cache .ruff_cache .hypothesis

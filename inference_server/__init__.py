@@ -1,0 +1,1 @@
+"""The sidecar: hosts ONNX models behind gRPC and swaps them when their files are replaced."""

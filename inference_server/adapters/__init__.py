@@ -1,0 +1,1 @@
+"""What touches the world for `serving`: ONNX Runtime, the model repository on disk, the vetting process."""

@@ -1,0 +1,1 @@
+"""The vocabulary of the sidecar. Imports nothing of ours."""

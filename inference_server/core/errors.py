@@ -1,0 +1,33 @@
+"""Answers that are not predictions, grouped by what the caller should do.
+
+The text of each is written for the caller: it says what was expected and what came, and holds no path,
+no secret and no traceback. Which gRPC status each one meets is one table, in `rpc.status`.
+"""
+
+
+class ServingError(Exception):
+    """Base of every error whose text may travel to the caller."""
+
+
+class InvalidRequestError(ServingError):
+    """The call is wrong: a name, shape, dtype, size, or a NaN where it is refused. Fix the call."""
+
+
+class NotFoundError(ServingError):
+    """No such model or version. Fix the call."""
+
+
+class UnavailableError(ServingError):
+    """Known, but not available yet, or draining. Retry within the deadline."""
+
+
+class OverloadedError(ServingError):
+    """More in flight than the bound. Go without now."""
+
+
+class DeadlineExceededError(ServingError):
+    """Could not or did not finish in time; if it expired while waiting, nothing was started."""
+
+
+class ContractMismatchError(ServingError):
+    """The contract asked for is not the one served. Bind again."""

@@ -1,0 +1,105 @@
+"""A servable: one loaded version of a model that answers; and the states on its way there and out."""
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from inference_server.core.contract import Contract
+from inference_server.core.tensor import Array, TensorSpec
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServableId:
+    """A model's name and one of its versions, an integer above 0."""
+
+    name: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.version}"
+
+
+class State(enum.Enum):
+    """Where a version is on its way; it only moves downwards in this list."""
+
+    START = "START"
+    LOADING = "LOADING"
+    AVAILABLE = "AVAILABLE"
+    UNLOADING = "UNLOADING"
+    END = "END"
+
+
+class Servable(Protocol):
+    """A loaded version. `run` may be called from any thread, and by several at once, until `close`."""
+
+    @property
+    def id(self) -> ServableId:
+        """Name and version."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file, 64 lower-case hexadecimal digits."""
+        ...
+
+    @property
+    def contract(self) -> Contract | None:
+        """None for a model without one ("unverified")."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The signature's inputs, in the file's order."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The signature's outputs, in the file's order."""
+        ...
+
+    @property
+    def warm_up_ns(self) -> int:
+        """Median time of one warm-up run."""
+        ...
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        """Answer: one array for each name in `outputs`, in that order.
+
+        `inputs` hold every input of the signature, with its dtype, rank and fixed sizes; the data plane has
+        checked this. Raises InvalidRequestError where the model itself refuses the values or sizes.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what it holds. Called once, off the request path, after the last `run` returned."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """What can be said of one version, at one moment."""
+
+    id: ServableId
+    state: State
+    reason: str = ""
+    digest: str = ""
+    contract: Contract | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    available_since_ns: int = 0
+    warm_up_ns: int = 0
+    rows_answered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """All versions of one model, the newest first; the one that an unversioned call gets (0: none).
+
+    `problem` says why what lies in the repository is not what is served; empty when it is.
+    """
+
+    name: str
+    versions: tuple[VersionStatus, ...]
+    default_version: int = 0
+    problem: str = ""

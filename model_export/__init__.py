@@ -1,0 +1,1 @@
+"""A fitted scikit-learn estimator becomes one vetted ONNX file that carries its contract."""

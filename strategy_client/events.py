@@ -1,0 +1,103 @@
+"""What flows through the tick loop: the tick that comes in, the outcome that goes out. All frozen."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+SignalType = Literal["BUY", "SELL", "HOLD"]
+
+
+@dataclass(frozen=True, slots=True)
+class MarketTick:
+    """One market observation of one instrument.
+
+    `timestamp` is the exchange's and has a zone; `last_price` is in the instrument's currency. Everything
+    after `timestamp` may be missing: no feature may assume volume or depth.
+    """
+
+    instrument_token: int
+    last_price: Decimal
+    timestamp: datetime
+    symbol: str | None = None
+    volume_traded: int | None = None
+    last_traded_quantity: int | None = None
+    average_traded_price: Decimal | None = None
+    total_buy_quantity: int | None = None
+    total_sell_quantity: int | None = None
+    change: Decimal | None = None
+    ohlc: Mapping[str, Decimal] | None = None
+    depth: Mapping[str, Any] | None = None
+    oi: int | None = None
+    oi_day_high: int | None = None
+    oi_day_low: int | None = None
+    last_trade_time: datetime | None = None
+    exchange_timestamp: datetime | None = None
+    mode: str | None = None
+    tradable: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignalResult:
+    """What a processor wants to do; the shape that Alpha Panda's runner takes.
+
+    `confidence` is 0 to 1, `quantity` in units of the instrument, `price` the tick's.
+    """
+
+    signal_type: SignalType
+    confidence: float
+    quantity: int
+    price: Decimal
+    reasoning: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class Reason(enum.Enum):
+    """Why a strategy gave no signal on a tick. The list is closed: a new one is a change of the design."""
+
+    HOLD = "HOLD"
+    BELOW_THRESHOLD = "BELOW_THRESHOLD"
+    WARMING_UP = "WARMING_UP"
+    STALE_TICK = "STALE_TICK"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    BREAKER_OPEN = "BREAKER_OPEN"
+    UNAVAILABLE = "UNAVAILABLE"
+    MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
+    MODEL_NOT_READY = "MODEL_NOT_READY"
+    MODEL_STALE = "MODEL_STALE"
+    CONTRACT_MISMATCH = "CONTRACT_MISMATCH"
+    NON_FINITE = "NON_FINITE"
+    OUT_OF_RANGE = "OUT_OF_RANGE"
+    INVALID_SIGNAL = "INVALID_SIGNAL"
+    DISABLED = "DISABLED"
+    PROCESSOR_ERROR = "PROCESSOR_ERROR"
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A strategy's wish to trade, validated. The price is the tick's; provenance is in `metadata`."""
+
+    strategy_id: str
+    instrument_token: int
+    signal_type: Literal["BUY", "SELL"]
+    confidence: float
+    quantity: int
+    price: Decimal
+    timestamp: datetime
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NoSignal:
+    """No wish to trade, and why. `detail` is for a person; empty where the reason says it all."""
+
+    strategy_id: str
+    instrument_token: int
+    timestamp: datetime
+    reason: Reason
+    detail: str = ""
+
+
+Outcome = Signal | NoSignal
