@@ -138,8 +138,12 @@ class Contract:
     estimator: str
     libraries: tuple[tuple[str, str], ...]
     trained_at_ns: int
+    # SHA-256 of the canonical JSON of what must match, 64 lower-case hexadecimal digits.
+    hash: str = field(init=False)
 
     def __post_init__(self) -> None:
+        text = json.dumps(_must_match(self), sort_keys=True, separators=(",", ":"))
+        object.__setattr__(self, "hash", hashlib.sha256(text.encode("ascii")).hexdigest())
         check_model_name(self.model)
         n_features = len(self.feature_names)
         rules: Sequence[tuple[bool, str]] = (
@@ -149,19 +153,16 @@ class Contract:
             (self.window > 0, f"features.window: expected at least 1 tick, came {self.window}"),
             (
                 len(self.training_ranges) == n_features,
-                f"features.training_range: expected {n_features} entries, "
-                f"came {len(self.training_ranges)}",
+                f"features.training_range: expected {n_features} entries, came {len(self.training_ranges)}",
             ),
             (len(self.outputs) > 0, "outputs: expected at least one"),
             (
                 self.golden.inputs.ndim == 2 and self.golden.inputs.shape[1] == n_features,
-                f"golden.inputs: expected shape (rows, {n_features}), "
-                f"came {self.golden.inputs.shape}",
+                f"golden.inputs: expected shape (rows, {n_features}), came {self.golden.inputs.shape}",
             ),
             (len(self.golden.inputs) > 0, "golden.inputs: expected at least one row"),
             (
-                {output.name for output in self.outputs}
-                == {golden.name for golden in self.golden.outputs},
+                {output.name for output in self.outputs} == {golden.name for golden in self.golden.outputs},
                 "golden.outputs: expected exactly the names of outputs",
             ),
         )
@@ -176,12 +177,6 @@ class Contract:
                     f"golden.outputs[{golden.name!r}]: expected {len(self.golden.inputs)} rows, "
                     f"came {len(golden.expected)}"
                 )
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 of the canonical JSON of what must match, 64 lower-case hexadecimal digits."""
-        text = json.dumps(_must_match(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     def to_json(self) -> str:
         """Write the document that goes under `METADATA_KEY`; the same contract gives the same text."""
@@ -240,8 +235,7 @@ def check_model_name(name: str) -> None:
     """Refuse, with ContractError, a name that could not be a file's name on every system."""
     if not MODEL_NAME.fullmatch(name):
         raise ContractError(
-            f"model name {name!r}: expected up to 128 of A-Z a-z 0-9 . _ -, "
-            "beginning with a letter or digit"
+            f"model name {name!r}: expected up to 128 of A-Z a-z 0-9 . _ -, beginning with a letter or digit"
         )
 
 
@@ -269,9 +263,7 @@ def _must_match(contract: Contract) -> dict[str, Any]:
 def _read_fields(document: Mapping[str, Any]) -> dict[str, Any]:
     features = document["features"]
     if features["dtype"] != FEATURES_DTYPE:
-        raise ContractError(
-            f"features.dtype: expected {FEATURES_DTYPE}, came {features['dtype']!r}"
-        )
+        raise ContractError(f"features.dtype: expected {FEATURES_DTYPE}, came {features['dtype']!r}")
     golden = document["golden"]
     return {
         "model": _typed(document, "model", str),

@@ -31,3 +31,7 @@ class DeadlineExceededError(ServingError):
 
 class ContractMismatchError(ServingError):
     """The contract asked for is not the one served. Bind again."""
+
+
+class InternalError(ServingError):
+    """A bug, here or in the model's runtime. The text is fixed; the traceback is in the log only."""
