@@ -1,0 +1,252 @@
+"""What answers now, and what can be said of everything else.
+
+All of it lives on the event loop's thread. Look-ups read one immutable snapshot; publishing and retiring
+replace it in one assignment, so a call sees either the old version or the new one, never a gap.
+"""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from inference_server.core.errors import NotFoundError, UnavailableError
+from inference_server.core.servable import ModelStatus, Servable, ServableId, State, VersionStatus
+from inference_server.serving.signature import Signature, shown
+
+DEFAULT_VERSION: Final = 0
+
+
+class Entry:
+    """A servable in the registry, with its calls in flight counted.
+
+    Whoever resolves an entry and wants to run it calls `acquire` before the next await, and `release` once
+    the run has really ended. The servable is not closed in between.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_drained",
+        "available_since_ns",
+        "in_flight",
+        "rows_answered",
+        "servable",
+        "signature",
+    )
+
+    def __init__(self, servable: Servable, available_since_ns: int) -> None:
+        self.servable: Final = servable
+        self.signature: Final = Signature(servable)
+        self.available_since_ns: Final = available_since_ns
+        self.in_flight = 0
+        self.rows_answered = 0
+        self._drained: asyncio.Event | None = None
+
+    def __repr__(self) -> str:
+        state = "published" if self._drained is None else "retired"
+        return f"<Entry {self.servable.id} {state}, {self.in_flight} in flight>"
+
+    def acquire(self) -> None:
+        """Count a call in."""
+        self.in_flight += 1
+
+    def release(self) -> None:
+        """Count a call out; the last one out of a retired entry wakes whoever drains it."""
+        self.in_flight -= 1
+        if self.in_flight == 0 and self._drained is not None:
+            self._drained.set()
+
+    async def drain(self) -> Servable:
+        """Wait until no call is in flight and return the servable, which is the caller's to close.
+
+        Only for an entry that `Registry.publish` replaced; `Registry.retire` drains by itself. Cancelling
+        the wait leaves the servable open, and `drain` may be called again.
+        """
+        if self._drained is None:
+            self._drained = asyncio.Event()
+        if self.in_flight == 0:
+            self._drained.set()
+        await self._drained.wait()
+        return self.servable
+
+    def status(self) -> VersionStatus:
+        """Say what this version is, AVAILABLE."""
+        servable = self.servable
+        return VersionStatus(
+            id=servable.id,
+            state=State.AVAILABLE,
+            digest=servable.digest,
+            contract=servable.contract,
+            inputs=servable.inputs,
+            outputs=servable.outputs,
+            available_since_ns=self.available_since_ns,
+            warm_up_ns=servable.warm_up_ns,
+            rows_answered=self.rows_answered,
+        )
+
+
+class Registry:
+    """The servables that answer, by model and version, and the status of every version known.
+
+    `required` are the models without which the sidecar is not ready. None named: whoever fills the registry
+    says with `require` which ones it found at its start.
+    """
+
+    def __init__(self, required: Collection[str] = ()) -> None:
+        self._named_required = bool(required)
+        self._required = frozenset(required)
+        self._entries: Mapping[ServableId, Entry] = {}
+        # The snapshot that calls read: (name, version), and (name, 0) for the default version.
+        self._snapshot: Mapping[tuple[str, int], Entry] = {}
+        self._statuses: dict[ServableId, VersionStatus] = {}
+        self._problems: dict[str, str] = {}
+        self._revision = 0
+        self._changed = asyncio.Event()
+
+    def __repr__(self) -> str:
+        available = ", ".join(str(id_) for id_ in sorted(self._entries))
+        return f"<Registry revision {self._revision}, available: {available or 'nothing'}>"
+
+    # Calls.
+
+    def resolve(self, name: str, version: int = DEFAULT_VERSION) -> Entry:
+        """Return the entry that answers for a version; 0 is the default version, the greatest available.
+
+        Raises NotFoundError for a model or version that is not known, and UnavailableError for one that is
+        known and does not answer now; its text has the state and the reason.
+        """
+        entry = self._snapshot.get((name, version))
+        if entry is None:
+            raise self._why_not(name, version)
+        return entry
+
+    # Filling it.
+
+    def publish(self, servable: Servable, available_since_ns: int) -> Entry | None:
+        """Let a servable answer from now on; `available_since_ns` is wall time.
+
+        Returns the entry that it replaces when its id was published before, with other bytes: the caller
+        drains that one and closes its servable.
+        """
+        replaced = self._entries.get(servable.id)
+        self._replace({**self._entries, servable.id: Entry(servable, available_since_ns)})
+        self._statuses.pop(servable.id, None)
+        self._bump()
+        return replaced
+
+    async def retire(self, id_: ServableId) -> Servable:
+        """Take a version out of the snapshot at once, wait for its calls in flight, return its servable.
+
+        The status is UNLOADING from the first step on; the caller closes the servable and then sets END or
+        forgets the version. Raises KeyError for an id that is not published. Cancelling the wait leaves the
+        version retired and its servable open.
+        """
+        entry = self._entries[id_]
+        self._replace({key: value for key, value in self._entries.items() if key != id_})
+        self._statuses[id_] = VersionStatus(
+            id_, State.UNLOADING, reason="waiting for calls in flight", digest=entry.servable.digest
+        )
+        self._bump()
+        return await entry.drain()
+
+    def set_status(self, status: VersionStatus) -> None:
+        """Say where a version is that is not published; of a published one the registry knows itself."""
+        if status.id not in self._entries and self._statuses.get(status.id) != status:
+            self._statuses[status.id] = status
+            self._bump()
+
+    def set_problem(self, name: str, text: str) -> None:
+        """Say why what lies in the repository for a model is not what is served; empty: it is."""
+        if self._problems.get(name, "") == text:
+            return
+        if text:
+            self._problems[name] = text
+        else:
+            del self._problems[name]
+        self._bump()
+
+    def forget(self, id_: ServableId) -> None:
+        """Drop the status of a version that is gone; a published one stays."""
+        if self._statuses.pop(id_, None) is not None:
+            self._bump()
+
+    def require(self, names: Collection[str]) -> None:
+        """Name the required models, unless the constructor did."""
+        if not self._named_required and self._required != frozenset(names):
+            self._required = frozenset(names)
+            self._bump()
+
+    # Looking at it.
+
+    def describe(self, names: Collection[str] = ()) -> list[ModelStatus]:
+        """Return the status of the models named, or of all, sorted by name; unknown names are left out."""
+        versions: dict[str, list[VersionStatus]] = {name: [] for name in self._problems}
+        for status in (*(entry.status() for entry in self._entries.values()), *self._statuses.values()):
+            versions.setdefault(status.id.name, []).append(status)
+        return [
+            ModelStatus(
+                name=name,
+                versions=tuple(sorted(versions[name], key=lambda status: -status.id.version)),
+                default_version=self._default_version(name),
+                problem=self._problems.get(name, ""),
+            )
+            for name in sorted(versions)
+            if not names or name in names
+        ]
+
+    def model_ready(self, name: str, version: int = DEFAULT_VERSION) -> bool:
+        """Whether a call to this version would be answered now."""
+        return (name, version) in self._snapshot
+
+    def ready(self) -> bool:
+        """Whether at least one model is available, and every required one.
+
+        A swap never flips this: the old version is in the snapshot until the new one takes its place. Nor
+        does a candidate that fails later, for what served before goes on serving.
+        """
+        return bool(self._snapshot) and all(self.model_ready(name) for name in self._required)
+
+    @property
+    def revision(self) -> int:
+        """Grows with every change that `describe` or `ready` would show, rows answered apart."""
+        return self._revision
+
+    async def wait_changed(self, seen_revision: int) -> int:
+        """Return the revision as soon as it is not the one seen; changes in between are not told apart."""
+        while self._revision == seen_revision:
+            await self._changed.wait()
+        return self._revision
+
+    def _bump(self) -> None:
+        self._revision += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _replace(self, entries: Mapping[ServableId, Entry]) -> None:
+        snapshot = {}
+        for id_, entry in sorted(entries.items()):
+            snapshot[id_.name, id_.version] = entry
+            snapshot[id_.name, DEFAULT_VERSION] = entry  # ascending order: the greatest version stays
+        self._entries = entries
+        self._snapshot = snapshot
+
+    def _default_version(self, name: str) -> int:
+        entry = self._snapshot.get((name, DEFAULT_VERSION))
+        return entry.servable.id.version if entry else 0
+
+    def _why_not(self, name: str, version: int) -> NotFoundError | UnavailableError:
+        found = self.describe((name,))
+        if not found:
+            return NotFoundError(f"no model {shown(name)}")
+        (model,) = found
+        if version == DEFAULT_VERSION:
+            states = "; ".join(_told(status) for status in model.versions) or model.problem
+            return UnavailableError(f"model {shown(name)} has no available version: {states}")
+        for status in model.versions:
+            if status.id.version == version:
+                return UnavailableError(f"model {shown(name)} does not answer: {_told(status)}")
+        known = ", ".join(str(status.id.version) for status in model.versions) or "none"
+        return NotFoundError(f"model {shown(name)} has no version {version}; it has {known}")
+
+
+def _told(status: VersionStatus) -> str:
+    reason = f" ({status.reason})" if status.reason else ""
+    return f"version {status.id.version} is {status.state.value}{reason}"

@@ -1,0 +1,126 @@
+"""What a servable takes and gives, and the check of a call against it.
+
+The codec has checked the wire form (sizes, encodings); the meaning is checked here and nowhere else. Each
+text says what was expected and what came.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from inference_server.core.contract import NanPolicy
+from inference_server.core.errors import ContractMismatchError, InvalidRequestError
+from inference_server.core.servable import Servable
+from inference_server.core.tensor import NUMPY_DTYPES, Array, TensorSpec
+
+SHOWN_CHARACTERS: Final = 128
+
+
+def shown(name: str) -> str:
+    """Quote a name that a caller chose: control characters escaped, at most 128 characters."""
+    return repr(name if len(name) <= SHOWN_CHARACTERS else name[:SHOWN_CHARACTERS] + "…")
+
+
+class Signature:
+    """A servable's inputs, outputs and contract, arranged once so that checking a call is cheap."""
+
+    def __init__(self, servable: Servable) -> None:
+        contract = servable.contract
+        self.contract_hash: Final = contract.hash if contract else ""
+        self._title = f"model '{servable.id}'"
+        self._inputs = {spec.name: (spec, NUMPY_DTYPES[spec.datatype]) for spec in servable.inputs}
+        self._only_input = servable.inputs[0].name if len(servable.inputs) == 1 else None
+        self._outputs = {spec.name: spec for spec in servable.outputs}
+        self._all_outputs = (tuple(self._outputs), servable.outputs)
+        self._nan_policy = contract.nan_policy if contract else None
+        self._feature_names = contract.feature_names if contract else ()
+
+    def check_contract(self, asked: str) -> None:
+        """Raise ContractMismatchError when a contract is asked for and it is not this one."""
+        if asked and asked != self.contract_hash:
+            served = self.contract_hash or "none (the model is unverified)"
+            raise ContractMismatchError(
+                f"{self._title}: the contract asked for is {shown(asked)}, the one served is {served}"
+            )
+
+    def check_outputs(self, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[TensorSpec, ...]]:
+        """Return the names and specs of the outputs asked for; all of them when none is named."""
+        if not names:
+            return self._all_outputs
+        unknown = [name for name in names if name not in self._outputs]
+        if unknown:
+            raise InvalidRequestError(
+                f"{self._title} has no output {shown(unknown[0])}; it has {_listed(self._outputs)}"
+            )
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if list(names).count(name) > 1)
+            raise InvalidRequestError(f"{self._title}: output {shown(twice)} is asked for twice")
+        return tuple(names), tuple(self._outputs[name] for name in names)
+
+    def check_inputs(self, inputs: Mapping[str, Array] | Array) -> Mapping[str, Array]:
+        """Return the inputs by name, or raise InvalidRequestError.
+
+        An array alone stands for the only input. Every input of the signature must be there and no other,
+        with its dtype, rank and fixed sizes, and with no size of 0. A model with a contract takes no
+        infinity, and NaN only under `NanPolicy.ACCEPT`; an unverified model takes what its file takes.
+        """
+        if isinstance(inputs, np.ndarray):
+            if self._only_input is None:
+                raise InvalidRequestError(
+                    f"{self._title} takes {len(self._inputs)} inputs ({_listed(self._inputs)}): "
+                    "expected each by its name, came one array"
+                )
+            inputs = {self._only_input: inputs}
+        elif inputs.keys() != self._inputs.keys():
+            raise InvalidRequestError(self._wrong_names(inputs))
+        for name, array in inputs.items():
+            spec, dtype = self._inputs[name]
+            if array.dtype != dtype:
+                raise InvalidRequestError(
+                    f"{self._title}: input {spec} expects {spec.datatype}, came {_datatype(array)}"
+                )
+            if not spec.accepts(array.shape):
+                raise InvalidRequestError(f"{self._title}: input {spec}, came shape {_sizes(array)}")
+            if array.size == 0:
+                raise InvalidRequestError(
+                    f"{self._title}: input {spec} expects at least one row and no size of 0, "
+                    f"came shape {_sizes(array)}"
+                )
+            if self._nan_policy is not None and dtype.kind == "f":
+                self._check_finite(array, self._nan_policy)
+        return inputs
+
+    def _check_finite(self, array: Array, policy: NanPolicy) -> None:
+        # The squared length is finite only if every element is. It is twice as quick as isfinite on a
+        # row; where it overflows, the exact check below decides.
+        if math.isfinite(np.vdot(array, array)):
+            return
+        bad = np.isinf(array) if policy is NanPolicy.ACCEPT else ~np.isfinite(array)
+        if not bad.any():
+            return
+        row, column = (int(index) for index in np.argwhere(bad)[0])
+        takes = "finite numbers and NaN" if policy is NanPolicy.ACCEPT else "finite numbers only"
+        raise InvalidRequestError(
+            f"{self._title}: feature {self._feature_names[column]!r} in row {row} is {array[row, column]}, "
+            f"the contract takes {takes}"
+        )
+
+    def _wrong_names(self, inputs: Mapping[str, Array]) -> str:
+        unknown = [name for name in inputs if name not in self._inputs]
+        missing = [name for name in self._inputs if name not in inputs]
+        came = f"has no input {shown(unknown[0])}" if unknown else f"misses input {shown(missing[0])}"
+        return f"{self._title} {came}; expected exactly {_listed(self._inputs)}"
+
+
+def _listed(names: Mapping[str, object]) -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+def _sizes(array: Array) -> str:
+    return f"[{', '.join(str(size) for size in array.shape)}]"
+
+
+def _datatype(array: Array) -> str:
+    return next((name for name, dtype in NUMPY_DTYPES.items() if dtype == array.dtype), str(array.dtype))
