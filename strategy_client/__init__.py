@@ -1,0 +1,24 @@
+"""The thin client: strategies in-process, learned ones answered by the sidecar.
+
+The base install imports grpcio, protobuf and numpy, nothing else.
+"""
+
+from strategy_client.configuration import ConfigurationError, StrategyConfig
+from strategy_client.events import MarketTick, NoSignal, Outcome, Reason, Signal, SignalResult
+from strategy_client.factory import StrategyFactory
+from strategy_client.features import FeatureSet
+from strategy_client.history import History
+
+__all__ = [
+    "ConfigurationError",
+    "FeatureSet",
+    "History",
+    "MarketTick",
+    "NoSignal",
+    "Outcome",
+    "Reason",
+    "Signal",
+    "SignalResult",
+    "StrategyConfig",
+    "StrategyFactory",
+]

@@ -1,0 +1,73 @@
+"""What a user configures, as plain frozen values, and the one error that says what is wrong with it."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: where, as a dotted path of keys (empty: the whole), and what was expected."""
+
+    place: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.text}" if self.place else self.text
+
+
+class ConfigurationError(ValueError):
+    """Configuration that cannot be used. Its text has one line for each problem."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " (did you mean 'x'?)" for the nearest known name, or nothing where none is near."""
+    folded = {candidate.casefold(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return f" (did you mean {folded[near[0]]!r}?)" if near else ""
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyConfig:
+    """One strategy, as Alpha Panda's runner takes it.
+
+    `max_position_size` is in units of the instrument; None sets no limit beyond the processor's own.
+    `risk_multiplier` scales the quantity of each signal.
+    """
+
+    strategy_id: str
+    strategy_type: str
+    parameters: Mapping[str, Any]
+    active_brokers: tuple[str, ...]
+    instrument_tokens: tuple[int, ...]
+    max_position_size: int | None = None
+    risk_multiplier: Decimal = Decimal(1)
+    enabled: bool = True
+    description: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TicksConfig:
+    """How to read a table of ticks.
+
+    `time`, `price`, `volume` and `symbol` are column names. `token` is a column name, or an integer where
+    the whole file is one instrument; None where the token follows from the symbol by `instruments`.
+    `timezone` is the IANA zone of times written without one; None refuses such times. `time_format` is a
+    `strptime` format, or one of `iso`, `s`, `ms`, `us`, `ns` (numbers since the epoch).
+    """
+
+    time: str = "timestamp"
+    price: str = "last_price"
+    volume: str | None = None
+    token: str | int | None = None
+    symbol: str | None = None
+    timezone: str | None = None
+    time_format: str = "iso"
+    instruments: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,83 @@
+"""From a strategy type and its parameters to a processor."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+from strategy_client.configuration import ConfigurationError, Problem, did_you_mean
+from strategy_client.processors.processor import StrategyProcessor
+
+CreateProcessor = Callable[[dict[str, Any]], StrategyProcessor]
+
+_PROCESSORS: Final = "strategy_client.processors"
+BUILT_IN: Final[Mapping[str, str]] = {
+    "momentum": f"{_PROCESSORS}.momentum.create_momentum_processor",
+    "mean_reversion": f"{_PROCESSORS}.mean_reversion.create_mean_reversion_processor",
+    "ml_momentum": f"{_PROCESSORS}.ml_momentum.create_ml_momentum_processor",
+    "ml_mean_reversion": f"{_PROCESSORS}.ml_mean_reversion.create_ml_mean_reversion_processor",
+    "ml_breakout": f"{_PROCESSORS}.ml_breakout.create_ml_breakout_processor",
+}
+ALIASES: Final[Mapping[str, str]] = {
+    "MomentumProcessor": "momentum",
+    "MeanReversionProcessor": "mean_reversion",
+    "MLMomentumProcessor": "ml_momentum",
+    "MLMeanReversionProcessor": "ml_mean_reversion",
+    "MLBreakoutProcessor": "ml_breakout",
+}
+
+
+class StrategyFactory:
+    """Makes processors; knows the built-in types and those registered with it."""
+
+    def __init__(self) -> None:
+        self._paths = {**BUILT_IN, **{alias: BUILT_IN[name] for alias, name in ALIASES.items()}}
+
+    def register_processor(self, strategy_type: str, path: str) -> None:
+        """Let `strategy_type` stand for the function at `path`, "module.path.create_x_processor".
+
+        The function takes the parameters as a dict and returns a processor. It is imported when it is first
+        needed. A name that is registered again stands for the newer path.
+        """
+        self._paths[strategy_type] = path
+
+    def create_processor(self, strategy_type: str, parameters: Mapping[str, Any]) -> StrategyProcessor:
+        """Make a processor of a registered type, or of the function at a dotted path given as the type.
+
+        Raises ConfigurationError: its problem's place is `strategy_type` where the type is not known or cannot
+        be imported, and under `parameters` where a parameter is wrong.
+        """
+        create = self._resolve(strategy_type)
+        try:
+            return create(dict(parameters))
+        except ConfigurationError as error:
+            placed = (
+                Problem(_under("parameters", problem.place), problem.text) for problem in error.problems
+            )
+            raise ConfigurationError(*placed) from error
+        except (ValueError, TypeError, LookupError) as error:
+            # A user's own factory that read its parameters and could not use them.
+            raise ConfigurationError(Problem("parameters", f"{type(error).__name__}: {error}")) from error
+
+    def _resolve(self, strategy_type: str) -> CreateProcessor:
+        path = self._paths.get(strategy_type, strategy_type)
+        module, _, function = path.rpartition(".")
+        if not module:
+            known = ", ".join(sorted(self._paths))
+            raise ConfigurationError(
+                Problem(
+                    "strategy_type",
+                    f"unknown strategy type {strategy_type!r}{did_you_mean(strategy_type, self._paths)}; "
+                    f"known: {known}, or the path of a function, module.create_x_processor",
+                )
+            )
+        try:
+            create = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise ConfigurationError(
+                Problem("strategy_type", f"{path!r} cannot be imported: {error}")
+            ) from error
+        return cast("CreateProcessor", create)
+
+
+def _under(parent: str, place: str) -> str:
+    return f"{parent}.{place}" if place else parent

@@ -1,0 +1,90 @@
+"""An ordered set of features: the input row of a model."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strategy_client.configuration import ConfigurationError, Problem
+from strategy_client.features.feature import Feature, feature_by_name
+from strategy_client.features.level import HistoryLength
+
+
+class FeatureSet:
+    """Features in the order of a model's columns.
+
+    Raises ConfigurationError for an empty list, a name that stands twice, or one that is not known.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        if not names:
+            raise ConfigurationError(Problem("", "expected at least one feature name"))
+        for name in names:
+            if list(names).count(name) > 1:
+                raise ConfigurationError(Problem("", f"feature {name!r} stands twice"))
+        self.names = tuple(names)
+        features = [feature_by_name(name) for name in names]
+        self.window = max(feature.window for feature in features)
+        self._features: tuple[Feature, ...] = tuple(
+            HistoryLength(self.window) if isinstance(feature, HistoryLength) else feature
+            for feature in features
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        return f"FeatureSet({', '.join(self.names)}; window {self.window})"
+
+    @property
+    def first_valid_row(self) -> int:
+        """The first row of `matrix` in which every feature has its window; the rows before hold NaN."""
+        return self.window - 1
+
+    def stream(self) -> "FeatureSetStream":
+        """Start a new series, for one instrument."""
+        return FeatureSetStream(self._features, self.window)
+
+    def matrix(self, prices: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return a row for each price, float32, C-contiguous, shape (n, n_features).
+
+        `prices` has shape (n,), the oldest first. Raises ValueError, naming the place, for a price that is
+        not finite and above 0.
+        """
+        prices = np.ascontiguousarray(prices, dtype=np.float64)
+        if prices.ndim != 1:
+            raise ValueError(f"prices: expected shape (n,), came {prices.shape}")
+        wrong = np.flatnonzero(~(np.isfinite(prices) & (prices > 0)))
+        if len(wrong):
+            raise ValueError(f"prices[{wrong[0]}]: expected a finite number above 0, came {prices[wrong[0]]}")
+        rows = np.empty((len(prices), len(self)), dtype=np.float32)
+        for column, feature in enumerate(self._features):
+            rows[:, column] = feature.batch(prices)
+        return rows
+
+
+class FeatureSetStream:
+    """The features of one instrument, a tick at a time."""
+
+    __slots__ = ("_count", "_streams", "_window")
+
+    def __init__(self, features: Sequence[Feature], window: int) -> None:
+        self._streams = tuple(feature.stream() for feature in features)
+        self._window = window
+        self._count = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether every feature has its window."""
+        return self._count >= self._window
+
+    def update(self, price: float) -> None:
+        """Take the next price, finite and above 0."""
+        self._count += 1
+        for stream in self._streams:
+            stream.update(price)
+
+    def write_into(self, row: NDArray[np.float32]) -> None:
+        """Write the values into `row`, shape (n_features,); NaN where a feature has not its window yet."""
+        for column, stream in enumerate(self._streams):
+            row[column] = stream.value()

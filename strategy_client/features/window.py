@@ -1,0 +1,181 @@
+"""Folds over a sliding window, without subtraction: nothing drifts, no departed value leaves a trace.
+
+The values fall into blocks of the window's length n. A window that ends inside a block is a tail of the
+block before, folded backwards once when that block was complete, joined to the head of this block, folded
+forwards a value at a time (van Herk 1992; Gil and Werman 1993). So a value is O(1) amortised: each n-th
+one costs O(n), the others a few operations.
+
+Each fold has two forms, for one value at a time and for a whole array. Both do the same IEEE operations in
+the same order, so they agree bit for bit, over any length of run.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class SlidingFold:
+    """Sum, maximum or minimum of the last `length` values; `join` is associative and commutative."""
+
+    __slots__ = ("_block", "_head", "_join", "_length", "_tails")
+
+    def __init__(self, length: int, join: Callable[[float, float], float]) -> None:
+        self._length = length
+        self._join = join
+        self._block: list[float] = []
+        self._head = math.nan
+        self._tails: list[float] = []
+
+    def push(self, value: float) -> None:
+        """Take the next value."""
+        block = self._block
+        if len(block) == self._length:
+            self._tails = list(accumulate(reversed(block), self._join))
+            block.clear()
+        self._head = self._join(self._head, value) if block else value
+        block.append(value)
+
+    def value(self) -> float:
+        """Return the fold of the window, NaN before it is full."""
+        missing = self._length - len(self._block)
+        if not missing:
+            return self._head
+        if not self._tails:
+            return math.nan
+        return self._join(self._tails[missing - 1], self._head)
+
+
+def sliding_fold(values: Floats, length: int, join: np.ufunc) -> Floats:
+    """Return the fold of each window, shape (n,): entry i is over the `length` values up to i, else NaN."""
+    blocks = _blocks(values, length)
+    heads = join.accumulate(blocks, axis=0)
+    tails = join.accumulate(blocks[::-1], axis=0)[::-1]
+    folded = np.full_like(heads, np.nan)
+    folded[-1] = heads[-1]
+    folded[:-1, 1:] = join(tails[1:, :-1], heads[:-1, 1:])
+    return _series(folded, len(values))
+
+
+class SlidingMoments:
+    """Mean and spread of the last `length` values, at least 2.
+
+    Values are added by Welford's recurrence and the two parts joined by the formula of Chan, Golub and
+    LeVeque (1979). The spread of equal values is exactly 0.
+    """
+
+    __slots__ = (
+        "_block",
+        "_head_mean",
+        "_head_spread",
+        "_length",
+        "_tail_means",
+        "_tail_spreads",
+        "_weights",
+    )
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._block: list[float] = []
+        self._head_mean = math.nan
+        self._head_spread = 0.0
+        self._tail_means: list[float] = []
+        self._tail_spreads: list[float] = []
+        self._weights = [_weights(head, length) for head in range(length + 1)]
+
+    def push(self, value: float) -> None:
+        """Take the next value."""
+        block = self._block
+        if len(block) == self._length:
+            self._fold_tails()
+            block.clear()
+        block.append(value)
+        count = len(block)
+        if count == 1:
+            self._head_mean = value
+            self._head_spread = 0.0
+            return
+        delta = value - self._head_mean
+        mean = self._head_mean + delta / count
+        self._head_spread += delta * (value - mean)
+        self._head_mean = mean
+
+    def value(self) -> tuple[float, float]:
+        """Return the window's mean and sample standard deviation (ddof 1), NaN before it is full."""
+        count = len(self._block)
+        missing = self._length - count
+        if not missing:
+            return self._head_mean, math.sqrt(self._head_spread / (self._length - 1))
+        if not self._tail_means:
+            return math.nan, math.nan
+        tail_mean = self._tail_means[missing - 1]
+        delta = self._head_mean - tail_mean
+        share, cross = self._weights[count]
+        spread = (self._tail_spreads[missing - 1] + self._head_spread) + delta * delta * cross
+        return tail_mean + delta * share, math.sqrt(spread / (self._length - 1))
+
+    def _fold_tails(self) -> None:
+        means: list[float] = []
+        spreads: list[float] = []
+        mean = spread = 0.0
+        for count, value in enumerate(reversed(self._block), start=1):
+            if count == 1:
+                mean = value
+            else:
+                delta = value - mean
+                mean += delta / count
+                spread += delta * (value - mean)
+            means.append(mean)
+            spreads.append(spread)
+        self._tail_means = means
+        self._tail_spreads = spreads
+
+
+def sliding_moments(values: Floats, length: int) -> tuple[Floats, Floats]:
+    """Return mean and sample standard deviation of each window, each of shape (n,), NaN before it is full."""
+    blocks = _blocks(values, length)
+    head_means, head_spreads = _running_moments(blocks)
+    backward_means, backward_spreads = _running_moments(blocks[::-1])
+    tail_means, tail_spreads = backward_means[::-1], backward_spreads[::-1]
+    weights = np.array([_weights(head, length) for head in range(1, length)])
+    shares, crosses = weights[:, :1], weights[:, 1:]
+    means = np.full_like(head_means, np.nan)
+    spreads = np.full_like(head_means, np.nan)
+    means[-1] = head_means[-1]
+    spreads[-1] = head_spreads[-1]
+    delta = head_means[:-1, 1:] - tail_means[1:, :-1]
+    means[:-1, 1:] = tail_means[1:, :-1] + delta * shares
+    spreads[:-1, 1:] = (tail_spreads[1:, :-1] + head_spreads[:-1, 1:]) + delta * delta * crosses
+    return _series(means, len(values)), _series(np.sqrt(spreads / (length - 1)), len(values))
+
+
+def _running_moments(blocks: Floats) -> tuple[Floats, Floats]:
+    means = np.empty_like(blocks)
+    spreads = np.empty_like(blocks)
+    means[0] = blocks[0]
+    spreads[0] = 0.0
+    for row in range(1, len(blocks)):
+        delta = blocks[row] - means[row - 1]
+        means[row] = means[row - 1] + delta / (row + 1)
+        spreads[row] = spreads[row - 1] + delta * (blocks[row] - means[row])
+    return means, spreads
+
+
+def _weights(head: int, length: int) -> tuple[float, float]:
+    return head / length, head * (length - head) / length
+
+
+def _blocks(values: Floats, length: int) -> Floats:
+    # One block a column; what pads the last one is never read.
+    count = max(1, -(-len(values) // length))
+    padded = np.zeros(count * length)
+    padded[: len(values)] = values
+    return np.ascontiguousarray(padded.reshape(count, length).T)
+
+
+def _series(blocks: Floats, size: int) -> Floats:
+    return blocks.T.ravel()[:size]

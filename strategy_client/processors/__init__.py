@@ -1,0 +1,1 @@
+"""Strategy logic: a tick and its history in, a wish to trade out."""
