@@ -1,0 +1,180 @@
+"""Between numpy and the wire. Nothing else in the client touches a protobuf field."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from tickserve.v1 import predictor_pb2 as pb
+
+from strategy_client.events import Reason
+from strategy_client.predictor.description import (
+    Contract,
+    Description,
+    ModelDescription,
+    NanPolicy,
+    OutputKind,
+    OutputMeaning,
+    VersionDescription,
+    VersionState,
+)
+from strategy_client.predictor.port import Answer, Prediction, Question, Refusal
+from strategy_client.predictor.status import meaning_of
+
+DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+    "INT8": np.dtype("<i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "UINT8": np.dtype("<u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "BOOL": np.dtype("?"),
+}
+FEATURES_DTYPE: Final = np.dtype("<f4")
+LENGTH_BYTES: Final = 4
+
+
+class MalformedAnswerError(ValueError):
+    """An answer that does not hold what it says it holds."""
+
+
+def write_request(request_id: str, questions: Sequence[Question], timeout_us: int) -> pb.PredictRequest:
+    """Write the questions as one message. ValueError for features that are not of rank 2 or have no row."""
+    parts = []
+    for question in questions:
+        features = question.features
+        if features.ndim != 2 or not len(features):
+            raise ValueError(
+                f"features for {question.model!r}: expected shape (rows, n_features) with at least one row, "
+                f"came {features.shape}"
+            )
+        parts.append(
+            pb.PredictPart(
+                model=question.model,
+                version=question.version,
+                contract_hash=question.contract_hash,
+                rows=len(features),
+                features=features.astype(FEATURES_DTYPE, copy=False).tobytes(),
+            )
+        )
+    return pb.PredictRequest(id=request_id, parts=parts, timeout_us=timeout_us)
+
+
+def read_response(response: pb.PredictResponse, questions: Sequence[Question]) -> list[Answer]:
+    """Read one answer for each question, in order.
+
+    A part that does not fit its question (another number of parts or rows, bytes that do not fill the
+    shape) is refused like one that the sidecar could not answer.
+    """
+    if response.error.code:
+        refusal = Refusal(meaning_of(response.error.code).call, response.error.message)
+        return [refusal] * len(questions)
+    if len(response.parts) != len(questions):
+        text = f"the sidecar answered {len(response.parts)} parts to {len(questions)} questions"
+        return [Refusal(Reason.UNAVAILABLE, text)] * len(questions)
+    return [_read_part(part, question) for part, question in zip(response.parts, questions, strict=True)]
+
+
+def read_description(response: pb.DescribeModelsResponse) -> Description:
+    """Read what is served."""
+    return Description(
+        models={model.name: _read_model(model) for model in response.models}, ready=response.ready
+    )
+
+
+def read_tensor(tensor: pb.Tensor) -> NDArray[Any]:
+    """Read one tensor; BYTES becomes an array of str. MalformedAnswerError when the bytes do not fit."""
+    shape = tuple(tensor.shape)
+    try:
+        if tensor.datatype == "BYTES":
+            return np.array(_read_texts(tensor.raw), dtype=np.object_).reshape(shape)
+        return np.frombuffer(tensor.raw, dtype=DTYPES[tensor.datatype]).reshape(shape)
+    except KeyError:
+        raise MalformedAnswerError(
+            f"output {tensor.name!r} has datatype {tensor.datatype!r}, not one of ours"
+        ) from None
+    except ValueError as error:
+        raise MalformedAnswerError(f"output {tensor.name!r} of shape {shape}: {error}") from None
+
+
+def _read_part(part: pb.PartResult, question: Question) -> Answer:
+    if part.status.code:
+        return Refusal(meaning_of(part.status.code).part, part.status.message)
+    try:
+        outputs = {tensor.name: read_tensor(tensor) for tensor in part.outputs}
+    except MalformedAnswerError as error:
+        return Refusal(Reason.UNAVAILABLE, f"model {question.model!r}: {error}")
+    rows = len(question.features)
+    for name, values in outputs.items():
+        if values.ndim == 0 or len(values) != rows:
+            return Refusal(
+                Reason.UNAVAILABLE,
+                f"model {question.model!r}: output {name!r} has shape {values.shape} for {rows} rows",
+            )
+    return Prediction(question.model, part.version, part.digest, part.contract_hash, outputs)
+
+
+def _read_texts(raw: bytes) -> list[str]:
+    texts = []
+    start = 0
+    while start < len(raw):
+        end = start + LENGTH_BYTES + int.from_bytes(raw[start : start + LENGTH_BYTES], "little")
+        if end > len(raw):
+            raise ValueError("a text is longer than the bytes that came")
+        texts.append(raw[start + LENGTH_BYTES : end].decode("utf-8"))
+        start = end
+    return texts
+
+
+def _read_model(model: pb.ModelDescription) -> ModelDescription:
+    return ModelDescription(
+        name=model.name,
+        versions=tuple(_read_version(version) for version in model.versions),
+        default_version=model.default_version,
+        problem=model.problem,
+    )
+
+
+def _read_version(version: pb.VersionDescription) -> VersionDescription:
+    return VersionDescription(
+        version=version.version,
+        state=VersionState[pb.VersionDescription.State.Name(version.state)],
+        reason=version.reason,
+        digest=version.digest,
+        contract=_read_contract(version.contract) if version.HasField("contract") else None,
+        input_datatypes=tuple(spec.datatype for spec in version.inputs),
+    )
+
+
+def _read_contract(contract: pb.Contract) -> Contract:
+    accept = contract.nan_policy == pb.Contract.ACCEPT
+    return Contract(
+        hash=contract.hash,
+        feature_names=tuple(contract.feature_names),
+        window=contract.window,
+        includes_current_tick=contract.includes_current_tick,
+        nan_policy=NanPolicy.ACCEPT if accept else NanPolicy.REFUSE,
+        outputs=tuple(
+            OutputMeaning(
+                name=output.name,
+                kind=_KINDS.get(output.kind, OutputKind.VALUE),
+                classes=tuple(output.classes),
+                meanings=tuple(output.meanings),
+            )
+            for output in contract.outputs
+        ),
+        training_ranges=tuple((span.low, span.high) for span in contract.training_ranges),
+        estimator=contract.estimator,
+    )
+
+
+_KINDS: Final = {
+    pb.OutputMeaning.LABEL: OutputKind.LABEL,
+    pb.OutputMeaning.PROBABILITIES: OutputKind.PROBABILITIES,
+    pb.OutputMeaning.VALUE: OutputKind.VALUE,
+}
