@@ -1,0 +1,222 @@
+"""`tickserve.v1.Predictor`: many models and many rows in one message, each part with its own status."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+from tickserve.v1 import predictor_pb2 as wire
+
+from inference_server.core.clock import Clock
+from inference_server.core.contract import Contract, NanPolicy, OutputKind
+from inference_server.core.errors import InvalidRequestError, ServingError
+from inference_server.core.servable import ModelStatus, VersionStatus
+from inference_server.core.tensor import TensorSpec
+from inference_server.rpc.codec import decode_rows, encode_raw
+from inference_server.rpc.concurrent import answer_concurrently
+from inference_server.rpc.guard import status_for
+from inference_server.rpc.method import CallContext, Method
+from inference_server.rpc.status import StatusError, status_of
+from inference_server.serving.data_plane import Answer, Call, DataPlane
+from inference_server.serving.drain import Drain
+from inference_server.serving.registry import Registry
+
+SERVICE: Final = "tickserve.v1.Predictor"
+NAN_POLICIES: Final = {
+    NanPolicy.REFUSE: wire.Contract.REFUSE,
+    NanPolicy.ACCEPT: wire.Contract.ACCEPT,
+}
+OUTPUT_KINDS: Final = {
+    OutputKind.LABEL: wire.OutputMeaning.LABEL,
+    OutputKind.PROBABILITIES: wire.OutputMeaning.PROBABILITIES,
+    OutputKind.VALUE: wire.OutputMeaning.VALUE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorOptions:
+    """Bounds on one request and on one stream."""
+
+    max_parts: int = 10_000
+    max_unanswered_per_stream: int = 64
+
+
+class Predictor:
+    """The service's functions."""
+
+    def __init__(
+        self,
+        data_plane: DataPlane,
+        registry: Registry,
+        clock: Clock,
+        drain: Drain,
+        options: PredictorOptions,
+    ) -> None:
+        self._data_plane = data_plane
+        self._registry = registry
+        self._clock = clock
+        self._drain = drain
+        self._options = options
+
+    def methods(self) -> list[Method]:
+        """Return the service's rows of the method table."""
+        return [
+            Method(
+                f"/{SERVICE}/Predict",
+                wire.PredictRequest,
+                wire.PredictResponse,
+                unary=self.predict,
+            ),
+            Method(
+                f"/{SERVICE}/PredictStream",
+                wire.PredictRequest,
+                wire.PredictResponse,
+                bidirectional=self.predict_stream,
+            ),
+            Method(
+                f"/{SERVICE}/DescribeModels",
+                wire.DescribeModelsRequest,
+                wire.DescribeModelsResponse,
+                unary=self.describe_models,
+            ),
+        ]
+
+    async def predict(self, request: wire.PredictRequest, call: CallContext) -> wire.PredictResponse:
+        """Answer every part, or say why not."""
+        deadline_ns = self._deadline_ns(request, call)
+        if len(request.parts) > self._options.max_parts:
+            raise InvalidRequestError(
+                f"expected at most {self._options.max_parts} parts, came {len(request.parts)}"
+            )
+        results: list[wire.PartResult | None] = []
+        calls: list[Call] = []
+        for part in request.parts:
+            try:
+                calls.append(_decode_part(part))
+                results.append(None)
+            except InvalidRequestError as error:
+                results.append(_encode_refusal(part, error))
+        answers = iter(await self._data_plane.answer(calls, deadline_ns))
+        response = wire.PredictResponse(id=request.id)
+        for part, result in zip(request.parts, results, strict=True):
+            response.parts.append(_encode_answer(part, next(answers)) if result is None else result)
+        return response
+
+    async def predict_stream(
+        self, requests: AsyncIterator[wire.PredictRequest], call: CallContext
+    ) -> AsyncIterator[wire.PredictResponse]:
+        """Answer each request by its id, in whatever order; what fails a request stays in-band."""
+
+        async def answer(request: wire.PredictRequest) -> wire.PredictResponse:
+            try:
+                return await self.predict(request, call)
+            except Exception as error:  # noqa: BLE001 - the edge of one request; `status_for` logs bugs
+                status = status_for(error, f"/{SERVICE}/PredictStream", f"{call.request_id}/{request.id}")
+                return wire.PredictResponse(id=request.id, error=_encode_status(status))
+
+        bound = self._options.max_unanswered_per_stream
+        async for response in answer_concurrently(requests, answer, bound, self._drain):
+            yield response
+
+    async def describe_models(
+        self, request: wire.DescribeModelsRequest, call: CallContext
+    ) -> wire.DescribeModelsResponse:
+        """Return what is served and why what is not served is not."""
+        del call
+        return wire.DescribeModelsResponse(
+            models=[_encode_model(model) for model in self._registry.describe(request.models)],
+            ready=self._registry.ready(),
+        )
+
+    def _deadline_ns(self, request: wire.PredictRequest, call: CallContext) -> int | None:
+        if not request.timeout_us:
+            return call.deadline_ns
+        own = self._clock.monotonic_ns() + request.timeout_us * 1000
+        return own if call.deadline_ns is None else min(own, call.deadline_ns)
+
+
+def _decode_part(part: wire.PredictPart) -> Call:
+    if part.version < 0:
+        raise InvalidRequestError(f"version: expected 0 or above, came {part.version}")
+    return Call(
+        model=part.model,
+        inputs=decode_rows(part.features, part.rows),
+        version=part.version,
+        contract_hash=part.contract_hash,
+    )
+
+
+def _encode_answer(part: wire.PredictPart, answer: Answer | ServingError) -> wire.PartResult:
+    if isinstance(answer, ServingError):
+        return _encode_refusal(part, answer)
+    servable = answer.servable
+    return wire.PartResult(
+        model=servable.id.name,
+        version=servable.id.version,
+        digest=servable.digest,
+        contract_hash="" if servable.contract is None else servable.contract.hash,
+        outputs=[
+            wire.Tensor(name=spec.name, datatype=spec.datatype, shape=array.shape, raw=encode_raw(array))
+            for spec, array in answer.outputs
+        ],
+    )
+
+
+def _encode_refusal(part: wire.PredictPart, error: ServingError) -> wire.PartResult:
+    return wire.PartResult(model=part.model, status=_encode_status(status_of(error)))
+
+
+def _encode_status(status: StatusError) -> wire.PartStatus:
+    return wire.PartStatus(code=int(status.code), message=status.text)
+
+
+def _encode_model(model: ModelStatus) -> wire.ModelDescription:
+    return wire.ModelDescription(
+        name=model.name,
+        versions=[_encode_version(version) for version in model.versions],
+        default_version=model.default_version,
+        problem=model.problem,
+    )
+
+
+def _encode_version(status: VersionStatus) -> wire.VersionDescription:
+    return wire.VersionDescription(
+        version=status.id.version,
+        state=status.state.value,
+        reason=status.reason,
+        digest=status.digest,
+        contract=None if status.contract is None else _encode_contract(status.contract),
+        inputs=[_encode_spec(spec) for spec in status.inputs],
+        outputs=[_encode_spec(spec) for spec in status.outputs],
+        available_since_ns=status.available_since_ns,
+        warm_up_ns=status.warm_up_ns,
+        rows_answered=status.rows_answered,
+    )
+
+
+def _encode_spec(spec: TensorSpec) -> wire.TensorSpec:
+    return wire.TensorSpec(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+
+
+def _encode_contract(contract: Contract) -> wire.Contract:
+    return wire.Contract(
+        hash=contract.hash,
+        feature_names=contract.feature_names,
+        window=contract.window,
+        includes_current_tick=contract.includes_current_tick,
+        nan_policy=NAN_POLICIES[contract.nan_policy],
+        outputs=[
+            wire.OutputMeaning(
+                name=output.name,
+                kind=OUTPUT_KINDS[output.kind],
+                classes=output.classes,
+                meanings=output.meanings,
+            )
+            for output in contract.outputs
+        ],
+        training_ranges=[
+            wire.FeatureRange(low=span.low, high=span.high) for span in contract.training_ranges
+        ],
+        estimator=contract.estimator,
+        libraries=dict(contract.libraries),
+        trained_at_ns=contract.trained_at_ns,
+    )

@@ -1,0 +1,100 @@
+"""Addresses: what is read, what is refused, and how a socket file is made and removed."""
+
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from inference_server.rpc.address import Address, AddressError, private_socket, remove_socket
+
+
+@pytest.mark.parametrize("text", ["unix:/tmp/a.sock", "127.0.0.1:8001", "[::1]:0", "localhost:65535"])
+def test_an_address_reads_and_writes_the_same(text: str) -> None:
+    """What is parsed prints as it was given."""
+    assert str(Address.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "8001", "127.0.0.1", "127.0.0.1:65536", "::1:8001", "unix:/" + "a" * 120, "a:b"]
+)
+def test_an_address_that_cannot_be_read_says_what_was_expected(text: str) -> None:
+    """Anything else is an AddressError."""
+    with pytest.raises(AddressError, match=r"expected|at most"):
+        Address.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "local"),
+    [
+        ("unix:/tmp/a.sock", True),
+        ("127.8.9.1:1", True),
+        ("[::1]:1", True),
+        ("localhost:1", True),
+        ("0.0.0.0:1", False),
+        ("[::]:1", False),
+        ("10.0.0.1:1", False),
+        ("example.org:1", False),
+    ],
+)
+def test_local_is_what_only_this_machine_reaches(text: str, local: bool) -> None:
+    """A Unix socket and loopback are local; anything else is not, unknown names too."""
+    assert Address.parse(text).is_local is local
+
+
+def test_a_socket_is_made_private(tmp_path: Path) -> None:
+    """What is bound inside the block has mode 0600 from its first moment."""
+    path = tmp_path / "s.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        with private_socket(path):
+            server.bind(str(path))
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
+    """A socket file that nobody answers is left from a crash and makes no trouble (F4)."""
+    path = tmp_path / "s.sock"
+    with socket.socket(socket.AF_UNIX) as crashed:
+        crashed.bind(str(path))
+    with socket.socket(socket.AF_UNIX) as server, private_socket(path):
+        server.bind(str(path))
+    assert path.is_socket()
+
+
+def test_a_live_socket_is_left_alone(tmp_path: Path) -> None:
+    """A second server on the same socket is refused (F4)."""
+    path = tmp_path / "s.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        with pytest.raises(AddressError, match="another server"), private_socket(path):
+            pass
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_no_socket_is_never_removed(tmp_path: Path, kind: str) -> None:
+    """A file or folder in the socket's place is refused and stays."""
+    path = tmp_path / "s.sock"
+    path.mkdir() if kind == "folder" else path.write_text("mine")
+    with pytest.raises(AddressError, match="not a socket"), private_socket(path):
+        pass
+    assert path.exists()
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    """A socket in a folder that does not exist says so."""
+    with pytest.raises(AddressError, match="does not exist"), private_socket(tmp_path / "no" / "s.sock"):
+        pass
+
+
+def test_another_servers_socket_is_not_removed(tmp_path: Path) -> None:
+    """At its end a server removes its own socket file and no other."""
+    path = tmp_path / "s.sock"
+    with socket.socket(socket.AF_UNIX) as first:
+        first.bind(str(path))
+        inode = path.stat().st_ino
+        remove_socket(path, inode + 1)
+        assert path.exists()
+        remove_socket(path, inode)
+        assert not path.exists()
+        remove_socket(path, inode)
