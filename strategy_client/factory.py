@@ -43,8 +43,8 @@ class StrategyFactory:
     def create_processor(self, strategy_type: str, parameters: Mapping[str, Any]) -> StrategyProcessor:
         """Make a processor of a registered type, or of the function at a dotted path given as the type.
 
-        Raises ConfigurationError: its problem's place is `strategy_type` where the type is not known or cannot
-        be imported, and under `parameters` where a parameter is wrong.
+        Raises ConfigurationError: its problem's place is `strategy_type` where the type is not known or
+        cannot be imported, and under `parameters` where a parameter is wrong.
         """
         create = self._resolve(strategy_type)
         try:

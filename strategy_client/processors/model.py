@@ -33,8 +33,8 @@ class ModelReference:
     def from_path(cls, path: str, version: int = 0, endpoint: str | None = None) -> "ModelReference":
         """Return the model that a file stands for: NAME.onnx, NAME.joblib or NAME/VERSION/model.onnx.
 
-        The path gives the name only: the version stays the sidecar's choice unless `version` is given, so that
-        a newer one is picked up. Raises ValueError for any other path.
+        The path gives the name only: the version stays the sidecar's choice unless `version` is given, so
+        that a newer one is picked up. Raises ValueError for any other path.
         """
         file = PurePosixPath(path.replace("\\", "/"))
         if file.suffix not in MODEL_SUFFIXES:
@@ -62,8 +62,8 @@ class ClassMeanings:
 class PredictionRow:
     """What a model answered to one row; what it does not give stays empty.
 
-    `label` is the class as text, `probabilities` one number a class in the order of `ClassMeanings`, `value` a
-    regressor's number.
+    `label` is the class as text, `probabilities` one number a class in the order of `ClassMeanings`, `value`
+    a regressor's number.
     """
 
     label: str | None = None

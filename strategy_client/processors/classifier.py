@@ -1,0 +1,176 @@
+"""The logic around a model that sorts ticks into BUY and SELL."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strategy_client.configuration import ConfigurationError, Problem
+from strategy_client.events import MarketTick, Reason, SignalResult
+from strategy_client.features import FeatureSet
+from strategy_client.features.feature import MAX_WINDOW
+from strategy_client.history import follow
+from strategy_client.processors.model import ClassMeanings, ModelReference, PredictionRow
+from strategy_client.processors.parameter import MAX_POSITION, integer, names, number, read_options, text
+
+MAX_VERSION: Final = 2**63 - 1
+# A float32 softmax may miss 1 by some of its last digits.
+PROBABILITY_ROUNDING: Final = 1e-5
+
+# Asks for one row, and waits: for runners that hand a tick to one strategy after another.
+Ask = Callable[[ModelReference, NDArray[np.float32]], PredictionRow | Reason]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierOptions:
+    """The model, by file or by name, and the rule around it.
+
+    `confidence_threshold` is a probability, `lookback_periods` in ticks, `position_size` in units. `features`
+    takes the place of the strategy's own list.
+    """
+
+    model_path: str | None = text()
+    model: str | None = text()
+    model_version: int = integer(0, least=0, most=MAX_VERSION)
+    endpoint: str | None = text()
+    lookback_periods: int = integer(20, least=3, most=MAX_WINDOW)
+    confidence_threshold: float = number(
+        0.6, expected="a number from 0 to below 1", fits=lambda value: 0 <= value < 1
+    )
+    position_size: int = integer(100, least=1, most=MAX_POSITION)
+    features: tuple[str, ...] | None = names(expected="a list of feature names")
+
+
+class ClassifierProcessor:
+    """The class of the largest probability, when that is above the threshold, is the signal.
+
+    Equal largest probabilities are HOLD. The confidence is the probability.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: ModelReference,
+        features: FeatureSet,
+        options: ClassifierOptions,
+        ask: Ask | None = None,
+    ) -> None:
+        self.model = model
+        self.features = features
+        self._name = name
+        self._options = options
+        self._ask = ask
+        self._meanings = ClassMeanings()
+
+    def bind(self, meanings: ClassMeanings) -> None:
+        """Take what the model's classes mean; see `LearnedProcessor`."""
+        if not {"BUY", "SELL"} & set(meanings.meanings):
+            raise ConfigurationError(
+                Problem("model", f"no class of {self.model.name!r} means BUY or SELL: {meanings.meanings}")
+            )
+        self._meanings = meanings
+
+    def extract_features(self, tick: MarketTick, history: Sequence[MarketTick]) -> NDArray[np.float32]:  # noqa: ARG002 - Alpha Panda's runner hands the tick over
+        """Return a new row, float32, shape (n_features,); see `LearnedProcessor`."""
+        row = np.empty(len(self.features), dtype=np.float32)
+        follow(history, self.features.names, self.features.stream, self.features.window).write_into(row)
+        return row
+
+    def interpret(
+        self, tick: MarketTick, features: NDArray[np.float32], prediction: PredictionRow
+    ) -> SignalResult | Reason:
+        """Return the signal, or why there is none; see `LearnedProcessor`."""
+        probabilities = prediction.probabilities
+        if len(probabilities) != len(self._meanings.meanings):
+            return Reason.CONTRACT_MISMATCH
+        if not all(math.isfinite(probability) for probability in probabilities):
+            return Reason.NON_FINITE
+        if min(probabilities) < -PROBABILITY_ROUNDING or max(probabilities) > 1 + PROBABILITY_ROUNDING:
+            return Reason.INVALID_SIGNAL
+        probability = max(probabilities)
+        if probability <= self._options.confidence_threshold:
+            return Reason.BELOW_THRESHOLD
+        meaning = self._meanings.meanings[probabilities.index(probability)]
+        if meaning not in ("BUY", "SELL") or probabilities.count(probability) > 1:
+            return Reason.HOLD
+        return SignalResult(
+            signal_type="BUY" if meaning == "BUY" else "SELL",
+            confidence=min(1.0, probability),
+            quantity=self._options.position_size,
+            price=tick.last_price,
+            reasoning=f"{self.model.name} says {meaning} with probability {probability:.4f}",
+            metadata={
+                "probability": probability,
+                "probabilities": dict(zip(self._meanings.classes, probabilities, strict=True)),
+                "confidence_threshold": self._options.confidence_threshold,
+                "features": dict(zip(self.features.names, features.tolist(), strict=True)),
+            },
+        )
+
+    def process_tick(self, tick: MarketTick, history: Sequence[MarketTick]) -> SignalResult | None:
+        """Extract, ask, wait and interpret in one call; None where there is no signal, whatever the reason.
+
+        Raises RuntimeError for a processor that was made without `ask`: a StrategyRunner asks for it.
+        """
+        if self._ask is None:
+            raise RuntimeError(f"{self._name} has nothing to ask {self.model.name!r} through")
+        if len(history) < self.features.window:
+            return None
+        row = self.extract_features(tick, history)
+        answer = self._ask(self.model, row)
+        outcome = answer if isinstance(answer, Reason) else self.interpret(tick, row, answer)
+        return outcome if isinstance(outcome, SignalResult) else None
+
+    def get_required_history_length(self) -> int:
+        """Return the window of the features; it counts the current tick."""
+        return self.features.window
+
+    def supports_instrument(self, token: int) -> bool:  # noqa: ARG002 - prices are all it needs
+        """Take any instrument."""
+        return True
+
+    def get_strategy_name(self) -> str:
+        """Return the strategy type."""
+        return self._name
+
+    def __repr__(self) -> str:
+        return f"ClassifierProcessor({self._name}, {self.model}, {self.features})"
+
+
+def create_classifier(
+    name: str,
+    default_features: Callable[[int], tuple[str, ...]],
+    config: Mapping[str, Any],
+    options_type: type[ClassifierOptions] = ClassifierOptions,
+) -> ClassifierProcessor:
+    """Make a processor from its parameters; `default_features` gives the feature names for a lookback.
+
+    Raises ConfigurationError; its text begins with "Failed to load ML model from" where no model can be
+    meant.
+    """
+    options = read_options(options_type, config)
+    model = _model(options)
+    try:
+        features = FeatureSet(options.features or default_features(options.lookback_periods))
+    except ConfigurationError as error:
+        placed = (Problem("features", problem.text) for problem in error.problems)
+        raise ConfigurationError(*placed) from error
+    return ClassifierProcessor(name, model, features, options)
+
+
+def _model(options: ClassifierOptions) -> ModelReference:
+    given = options.model_path or options.model
+    if (options.model_path is None) == (options.model is None):
+        # Alpha Panda's runner looks for these words to skip the strategy and go on.
+        raise ConfigurationError(
+            Problem("", f"Failed to load ML model from {given!r}: expected one of model_path and model")
+        )
+    try:
+        if options.model_path is not None:
+            return ModelReference.from_path(options.model_path, options.model_version, options.endpoint)
+        return ModelReference(options.model or "", options.model_version, options.endpoint)
+    except ValueError as error:
+        raise ConfigurationError(Problem("", f"Failed to load ML model from {given!r}: {error}")) from error
