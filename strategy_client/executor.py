@@ -1,0 +1,112 @@
+"""One strategy: its processor behind validation and limits, and the count of what came of it."""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+from strategy_client.configuration import StrategyConfig
+from strategy_client.events import MarketTick, NoSignal, Outcome, Reason, Signal, SignalResult
+from strategy_client.processors.processor import StrategyProcessor
+
+SIGNAL_TYPES: Final = ("BUY", "SELL", "HOLD")
+# A processor that raises on every tick must not fill the disk; all of them are counted.
+MAX_LOGGED_ERRORS: Final = 10
+
+log = logging.getLogger(__name__)
+
+
+class StrategyExecutor:
+    """Turns what a processor wants into exactly one outcome a tick; one that raises degrades only itself.
+
+    `enabled` may be changed at any time. `counts` has a number for BUY, SELL and each reason that occurred.
+    """
+
+    def __init__(self, processor: StrategyProcessor, config: StrategyConfig) -> None:
+        self.processor = processor
+        self.config = config
+        self.strategy_id = config.strategy_id
+        self.enabled = config.enabled
+        self.required_history = processor.get_required_history_length()
+        self.counts: Counter[str] = Counter()
+        self._errors_logged = 0
+
+    def __repr__(self) -> str:
+        state = "enabled" if self.enabled else "disabled"
+        return f"<StrategyExecutor {self.strategy_id} {state} {dict(self.counts)}>"
+
+    def decide(self, tick: MarketTick, history: Sequence[MarketTick]) -> Outcome:
+        """Run the processor on a tick; `history` ends with it."""
+        if len(history) < self.required_history:
+            return self.no_signal(tick, Reason.WARMING_UP)
+        try:
+            return self.outcome_of(tick, self.processor.process_tick(tick, history))
+        except Exception as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
+            return self.processor_error(tick, error)
+
+    def outcome_of(
+        self,
+        tick: MarketTick,
+        result: SignalResult | Reason | None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Outcome:
+        """Validate a processor's result and hold it to the limits; `provenance` is added to its metadata."""
+        if result is None:
+            return self.no_signal(tick, Reason.HOLD)
+        if isinstance(result, Reason):
+            return self.no_signal(tick, result)
+        problem = find_problem(result)
+        if problem:
+            return self.no_signal(tick, Reason.INVALID_SIGNAL, problem)
+        if result.signal_type == "HOLD":
+            return self.no_signal(tick, Reason.HOLD)
+        quantity = self._limit(result.quantity)
+        if quantity < 1:
+            detail = f"quantity {result.quantity} is {quantity} after risk_multiplier and max_position_size"
+            return self.no_signal(tick, Reason.INVALID_SIGNAL, detail)
+        side: Literal["BUY", "SELL"] = "BUY" if result.signal_type == "BUY" else "SELL"
+        return Signal(
+            strategy_id=self.strategy_id,
+            instrument_token=tick.instrument_token,
+            signal_type=side,
+            confidence=float(result.confidence),
+            quantity=quantity,
+            price=tick.last_price,
+            timestamp=tick.timestamp,
+            metadata={**(result.metadata or {}), **(provenance or {})},
+        )
+
+    def no_signal(self, tick: MarketTick, reason: Reason, detail: str = "") -> NoSignal:
+        """Return the outcome of a tick on which this strategy says nothing."""
+        return NoSignal(self.strategy_id, tick.instrument_token, tick.timestamp, reason, detail)
+
+    def processor_error(self, tick: MarketTick, error: Exception) -> NoSignal:
+        """Log what the processor raised, with its traceback, and return the outcome."""
+        if self._errors_logged < MAX_LOGGED_ERRORS:
+            self._errors_logged += 1
+            log.error("strategy %s raised on %s", self.strategy_id, tick, exc_info=error)
+        return self.no_signal(tick, Reason.PROCESSOR_ERROR, f"{type(error).__name__}: {error}")
+
+    def count(self, outcome: Outcome) -> None:
+        """Count an outcome of this strategy; the runner does so once for each."""
+        self.counts[outcome.signal_type if isinstance(outcome, Signal) else outcome.reason.value] += 1
+
+    def _limit(self, quantity: int) -> int:
+        scaled = int(quantity * self.config.risk_multiplier)
+        limit = self.config.max_position_size
+        return scaled if limit is None else min(scaled, limit)
+
+
+def find_problem(result: SignalResult) -> str:
+    """Return what is wrong with a result, empty for nothing: type, 0 <= confidence <= 1, quantity, price."""
+    if result.signal_type not in SIGNAL_TYPES:
+        return f"signal_type: expected BUY, SELL or HOLD, came {result.signal_type!r}"
+    if not 0 <= result.confidence <= 1:
+        return f"confidence: expected 0 to 1, came {result.confidence!r}"
+    quantity: object = result.quantity
+    if not isinstance(quantity, int) or quantity < 1:
+        return f"quantity: expected an integer above 0, came {quantity!r}"
+    if not (math.isfinite(result.price) and result.price > 0):
+        return f"price: expected a finite number above 0, came {result.price!r}"
+    return ""

@@ -1,0 +1,56 @@
+"""The rows to be asked, grouped by model, so that one request carries them all."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strategy_client.predictor.port import Question
+
+ModelKey = tuple[str, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row stands: which question, and which row of it."""
+
+    question: int
+    row: int
+
+
+@dataclass(slots=True)
+class _Group:
+    index: int
+    rows: list[NDArray[np.float32]] = field(default_factory=list)
+    places: dict[bytes, Place] = field(default_factory=dict)
+
+
+class QuestionSheet:
+    """Collects rows for any number of strategies and ticks. Equal rows for one model are asked once."""
+
+    __slots__ = ("_groups",)
+
+    def __init__(self) -> None:
+        self._groups: dict[ModelKey, _Group] = {}
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def add(self, model: ModelKey, row: NDArray[np.float32]) -> Place:
+        """Ask for a row, shape (n_features,), of a model: its name, version and contract hash."""
+        group = self._groups.get(model)
+        if group is None:
+            group = self._groups[model] = _Group(len(self._groups))
+        content = row.tobytes()
+        place = group.places.get(content)
+        if place is None:
+            place = group.places[content] = Place(group.index, len(group.rows))
+            group.rows.append(row)
+        return place
+
+    def questions(self) -> list[Question]:
+        """Return one question a model, in the order in which the models were first asked for."""
+        return [
+            Question(name, np.stack(group.rows), version, contract_hash)
+            for (name, version, contract_hash), group in self._groups.items()
+        ]
