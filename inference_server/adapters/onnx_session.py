@@ -1,0 +1,94 @@
+"""ONNX Runtime sessions as this server runs them, and its types in the words of Open Inference."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from inference_server.core.errors import InvalidRequestError
+from inference_server.core.tensor import NUMPY_DTYPES, VARIABLE, Array, TensorSpec
+from inference_server.serving.loader import LoadError
+
+# BF16 is not among them: ONNX Runtime takes no such array from numpy.
+DATATYPES: Final = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+SILENT: Final = 4
+MAX_TEXT: Final = 300
+
+_RUNTIME_PREFIX: Final = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
+_PATHS: Final = re.compile(r"\S*/\S+/\S*")
+
+
+class OnnxSession:
+    """One ONNX Runtime session over a file's bytes. `run` may be called from several threads at once."""
+
+    def __init__(self, model: bytes) -> None:
+        """Load, or raise LoadError: the runtime's reason, or the input or output that cannot be served."""
+        options = onnxruntime.SessionOptions()
+        # A run belongs to one thread: forests of more than 80 trees would run a single row in parallel, and
+        # threads that spin would take the processor from the strategies next door.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        options.log_severity_level = SILENT
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001 - the runtime raises kinds that share no base of their own
+            raise LoadError(f"ONNX Runtime does not load it: {plain(error)}") from None
+        self.inputs: Final = tuple(_spec("input", node) for node in self._session.get_inputs())
+        self.outputs: Final = tuple(_spec("output", node) for node in self._session.get_outputs())
+        self.metadata: Final[Mapping[str, str]] = self._session.get_modelmeta().custom_metadata_map
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        """Answer one array for each output named; texts are `str` in object arrays, in and out.
+
+        Raises InvalidRequestError where the model refuses the values or sizes.
+        """
+        try:
+            answer: list[Array] = self._session.run(outputs, inputs)
+        except ort_errors.InvalidArgument as error:
+            raise InvalidRequestError(f"the model refuses these inputs: {plain(error)}") from None
+        return answer
+
+
+def sample_inputs(specs: Sequence[TensorSpec]) -> dict[str, Array]:
+    """Return one row of ones for each input; sizes that vary are 1."""
+    sample: dict[str, Array] = {}
+    for spec in specs:
+        shape = tuple(1 if size == VARIABLE else size for size in spec.shape)
+        one = "1" if spec.datatype == "BYTES" else 1
+        sample[spec.name] = np.full(shape, one, NUMPY_DTYPES[spec.datatype])
+    return sample
+
+
+def plain(error: Exception) -> str:
+    """Return the runtime's text on one line, without its prefix, paths of its build or surplus length."""
+    text = _RUNTIME_PREFIX.sub("", " ".join(str(error).split()))
+    return _PATHS.sub("…", text)[:MAX_TEXT]
+
+
+def _spec(role: str, node: Any) -> TensorSpec:
+    datatype = DATATYPES.get(node.type)
+    if datatype is None:
+        hint = "; export the classifier without zipmap" if node.type.startswith("seq(map(") else ""
+        raise LoadError(f"{role} {node.name!r} is of type {node.type}, which cannot be served{hint}")
+    sizes = (size if isinstance(size, int) and size >= 0 else VARIABLE for size in node.shape or ())
+    return TensorSpec(node.name, datatype, tuple(sizes))
