@@ -1,6 +1,7 @@
 """What `inference-server status` and `predict` show a person, and the same as JSON."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from rich.text import Text
 from tickserve.v1 import predictor_pb2 as wire
 
 from inference_server.core.tensor import NUMPY_DTYPES
+from inference_server.serving.vetting import Verdict
 
 SHORT_DIGEST = 12
 STATE_STYLES = {"AVAILABLE": "green", "LOADING": "yellow", "UNLOADING": "yellow", "END": "red"}
@@ -27,19 +29,19 @@ def status_table(response: wire.DescribeModelsResponse, target: str) -> Table:
     table = Table(
         title=f"{target}: {'ready' if response.ready else 'NOT READY'}", title_justify="left", box=None
     )
-    for heading in ("model", "version", "state", "digest", "contract", "available since"):
+    table.add_column("model", overflow="fold")
+    for heading in ("version", "state", "digest", "contract", "since"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("rows", "warm-up"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("rows", justify="right", no_wrap=True)
     table.add_column("reason", overflow="fold")
     for model in response.models:
         for version in model.versions:
             table.add_row(*_version_cells(model, version))
         if model.problem:
             cells = ["", "", ""] if model.versions else [model.name, "", "none"]
-            table.add_row(*cells, "", "", "", "", "", Text(model.problem, style="red"))
+            table.add_row(*cells, "", "", "", "", Text(model.problem, style="red"))
     if not response.models:
-        table.add_row("no models", *[""] * 8)
+        table.add_row("no models", *[""] * 7)
     return table
 
 
@@ -58,12 +60,33 @@ def prediction_table(result: wire.PartResult) -> Table:
     return table
 
 
+def verdict_table(file: Path, verdict: Verdict) -> Table:
+    """Return a row a vetting step, and what the contract says."""
+    table = Table(
+        title=f"{file} {verdict.digest[:SHORT_DIGEST]}: {'refused' if verdict.refusal else 'good'}",
+        title_justify="left",
+        box=None,
+        show_header=False,
+    )
+    for step in verdict.steps:
+        mark = Text("passed", style="green") if step.passed else Text("FAILED", style="red")
+        table.add_row(step.name, mark, step.text)
+    contract = verdict.contract
+    if contract is not None:
+        table.add_row("contract", contract.hash[:SHORT_DIGEST], f"{contract.model}:{contract.version}")
+        table.add_row("features", str(len(contract.feature_names)), ", ".join(contract.feature_names))
+        table.add_row("estimator", "", contract.estimator)
+    for change in verdict.changes:
+        table.add_row("change", Text("differs", style="yellow"), change)
+    return table
+
+
 def _version_cells(model: wire.ModelDescription, version: wire.VersionDescription) -> list[str | Text]:
     state = wire.VersionDescription.State.Name(version.state)
     default = " *" if version.version == model.default_version else ""
     since = ""
     if version.available_since_ns:
-        since = f"{datetime.fromtimestamp(version.available_since_ns / 1e9, UTC):%Y-%m-%d %H:%M:%S}Z"
+        since = f"{datetime.fromtimestamp(version.available_since_ns / 1e9, UTC):%m-%d %H:%M:%S}Z"
     contract = "unverified" if state == "AVAILABLE" else ""
     if version.HasField("contract"):
         contract = version.contract.hash[:SHORT_DIGEST]
@@ -75,7 +98,6 @@ def _version_cells(model: wire.ModelDescription, version: wire.VersionDescriptio
         contract,
         since,
         str(version.rows_answered) if state == "AVAILABLE" else "",
-        f"{version.warm_up_ns / 1000:.0f} µs" if version.warm_up_ns else "",
         version.reason,
     ]
 

@@ -1,0 +1,144 @@
+"""The one place where the sidecar is built; what is built first is stopped last."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from inference_server.adapters.model_repository import FolderRepository
+from inference_server.adapters.onnx_servable import OnnxLoader
+from inference_server.adapters.vetting_process import VettingProcess
+from inference_server.adapters.watcher import FolderWatcher
+from inference_server.core.clock import SystemClock
+from inference_server.http.listener import HttpListener
+from inference_server.http.probes import probes
+from inference_server.rpc import open_inference, predictor
+from inference_server.rpc.address import Address, AddressError
+from inference_server.rpc.guard import guard
+from inference_server.rpc.health import Health
+from inference_server.rpc.listener import Listener, ListenerOptions
+from inference_server.rpc.open_inference import OpenInference
+from inference_server.rpc.predictor import Predictor, PredictorOptions
+from inference_server.rpc.reflection import Reflection
+from inference_server.serving.data_plane import DataPlane, DataPlaneOptions
+from inference_server.serving.drain import Drain
+from inference_server.serving.lifecycle import Lifecycle
+from inference_server.serving.policy import VersionPolicy
+from inference_server.serving.reconciler import Reconciler
+from inference_server.serving.registry import Registry
+
+log = logging.getLogger(__name__)
+
+SERVICES: Final = (predictor.SERVICE, open_inference.SERVICE)
+# Threads for runs that are too slow for the event loop; two cores are what a sidecar usually has.
+SLOW_RUN_THREADS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What a sidecar is to serve, and where. `http` None: no HTTP.
+
+    `policies` say by model which versions are served, the latest where nothing is said. `required` are the
+    models without which it is not ready; empty means those found at the start.
+    """
+
+    models: Path
+    listen: tuple[Address, ...]
+    http: Address | None = None
+    policies: Mapping[str, VersionPolicy] = field(default_factory=dict)
+    required: Collection[str] = ()
+    listener: ListenerOptions = field(default_factory=ListenerOptions)
+    data_plane: DataPlaneOptions = field(default_factory=DataPlaneOptions)
+    predictor: PredictorOptions = field(default_factory=PredictorOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """A sidecar that answers: its addresses with the ports that the system chose, and its parts for tests."""
+
+    addresses: tuple[Address, ...]
+    http_port: int | None
+    registry: Registry
+    reconciler: Reconciler
+    drain: Drain
+
+
+@contextlib.asynccontextmanager
+async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
+    """Serve inside this block; at its end drain, unload and close, in the reverse order of the start.
+
+    It answers from the first moment and is ready when the models found are. AddressError where an address
+    cannot be had.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        clock = SystemClock()
+        drain = Drain()
+        registry = Registry(options.required)
+        executor = ThreadPoolExecutor(SLOW_RUN_THREADS, thread_name_prefix="run")
+        # A run that hangs must not keep the process from ending.
+        stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        vetting = VettingProcess()
+        stack.push_async_callback(vetting.close)
+        reconciler = Reconciler(
+            registry=registry,
+            lifecycle=Lifecycle(options.policies),
+            repository=FolderRepository(options.models, clock),
+            watcher=FolderWatcher(options.models),
+            vetting=vetting,
+            loader=OnnxLoader(),
+            clock=clock,
+        )
+        stack.push_async_callback(reconciler.stop)
+        data_plane = DataPlane(registry, clock, options.data_plane, executor)
+        methods = [
+            *Predictor(data_plane, registry, clock, drain, options.predictor).methods(),
+            *OpenInference(data_plane, registry, clock, drain).methods(),
+            *Health(registry, SERVICES, drain).methods(),
+            *Reflection(SERVICES).methods(),
+        ]
+        listener = Listener.bind(
+            options.listen, [guard(method, clock) for method in methods], clock, options.listener
+        )
+        stack.push_async_callback(listener.stop)
+        http_port = None
+        if options.http is not None:
+            http_port = await _start_http(stack, options.http, registry, drain)
+        await listener.start()
+        stack.callback(drain.begin)
+        reconciler.start()
+        yield Sidecar(listener.addresses, http_port, registry, reconciler, drain)
+        log.info("stopping: waiting for calls in flight")
+
+
+async def serve_until_stopped(options: ServeOptions) -> None:
+    """Serve until SIGTERM or SIGINT; a second one ends the process at once."""
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    async with serving(options):
+        await stop.wait()
+    log.info("stopped")
+
+
+async def _start_http(
+    stack: contextlib.AsyncExitStack, address: Address, registry: Registry, drain: Drain
+) -> int:
+    try:
+        listener = await HttpListener.start(probes(registry, drain), address.host, address.port)
+    except OSError as error:
+        raise AddressError(f"http {address}: {error.strerror}") from None
+    stack.push_async_callback(listener.stop)
+    return listener.port
