@@ -1,0 +1,122 @@
+"""One record's values read into a tick."""
+
+from collections.abc import Collection, Mapping
+from decimal import Decimal, InvalidOperation
+
+from strategy_client.configuration import TicksConfig, did_you_mean
+from strategy_client.events import MarketTick
+from strategy_client.sources.bad_line import BadFileError, FieldError
+from strategy_client.sources.timestamp import TimestampReader
+
+ALPHA_PANDA_COLUMN = "instrument_token"
+MAX_NAMED_TOKENS = 5
+
+
+class RecordReader:
+    """Knows from the configuration which values a tick is made of.
+
+    `tokens` are the instruments that may come; None lets all pass. `columns` is the header; None where every
+    record names its own fields. Raises BadFileError for a column that is not there.
+    """
+
+    def __init__(
+        self,
+        config: TicksConfig,
+        tokens: Collection[int] | None = None,
+        columns: Collection[str] | None = None,
+    ) -> None:
+        self.time = config.time
+        self.price = config.price
+        self.volume = config.volume
+        self.symbol = config.symbol
+        self.token_column = config.token if isinstance(config.token, str) else None
+        self._token = config.token if isinstance(config.token, int) else None
+        if config.token is None and (config.symbol is None or not config.instruments):
+            self.token_column = ALPHA_PANDA_COLUMN
+        self._instruments: Mapping[str, int] = config.instruments
+        self._tokens = frozenset(tokens) if tokens is not None else None
+        self._timestamps = TimestampReader(config.time, config.time_format, config.timezone)
+        if columns is not None:
+            for role, column in self.columns.items():
+                if column not in columns:
+                    raise BadFileError(
+                        f"column {column!r} is missing{did_you_mean(column, columns)}: expected by "
+                        f"ticks.{role} or --{role}; the file has {', '.join(columns)}"
+                    )
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns that are read, by what they hold."""
+        named = {
+            "time": self.time,
+            "price": self.price,
+            "volume": self.volume,
+            "symbol": self.symbol,
+            "token": self.token_column,
+        }
+        return {role: column for role, column in named.items() if column is not None}
+
+    def read(
+        self,
+        time: object,
+        price: object,
+        token: object = None,
+        symbol: object = None,
+        volume: object = None,
+    ) -> MarketTick:
+        """Return the tick; FieldError names the value that cannot be used.
+
+        `volume` is the size of the trade.
+        """
+        return MarketTick(
+            self._read_token(token, symbol),
+            read_price(self.price, price),
+            self._timestamps.read(time),
+            None if symbol is None else str(symbol),
+            last_traded_quantity=None if volume in (None, "") else self._read_volume(volume),
+        )
+
+    def _read_token(self, token: object, symbol: object) -> int:
+        if self._token is not None:
+            number = self._token
+        elif self.token_column is not None:
+            try:
+                number = int(str(token))
+            except ValueError:
+                raise FieldError(self.token_column, "an instrument token, an integer", token) from None
+        else:
+            known = self._instruments.get(str(symbol))
+            if known is None:
+                names = ", ".join(sorted(self._instruments))
+                raise FieldError(
+                    self.symbol or "symbol", f"an instrument of ticks.instruments: {names}", symbol
+                )
+            number = known
+        if self._tokens is not None and number not in self._tokens:
+            named = sorted(self._tokens)
+            more = " ..." if len(named) > MAX_NAMED_TOKENS else ""
+            expected = (
+                f"an instrument of the strategies: {', '.join(map(str, named[:MAX_NAMED_TOKENS]))}{more}"
+            )
+            raise FieldError(self.token_column or self.symbol or "token", expected, number)
+        return number
+
+    def _read_volume(self, value: object) -> int:
+        try:
+            number = Decimal(str(value))
+            if number == number.to_integral_value() and number >= 0:
+                return int(number)
+        except InvalidOperation:
+            pass
+        raise FieldError(self.volume or "volume", "an integer from 0", value)
+
+
+def read_price(field: str, value: object) -> Decimal:
+    """Return a price; FieldError unless it is a finite number above 0."""
+    try:
+        price = value if isinstance(value, Decimal) else Decimal(str(value))
+    except InvalidOperation:
+        raise FieldError(field, "a number", value) from None
+    if not (price.is_finite() and price > 0):
+        raise FieldError(field, "a finite number above 0", value)
+    return price

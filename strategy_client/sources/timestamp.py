@@ -1,0 +1,71 @@
+"""Exchange times as text, numbers or datetimes, read into UTC. A time without a zone is never guessed."""
+
+import zoneinfo
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Final
+
+from strategy_client.sources.bad_line import BadFileError, FieldError
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+US_PER_UNIT: Final[Mapping[str, Decimal]] = {
+    "s": Decimal(1_000_000),
+    "ms": Decimal(1_000),
+    "us": Decimal(1),
+    "ns": Decimal("0.001"),
+}
+
+
+class TimestampReader:
+    """Reads one field. `time_format` is `iso`, one of s, ms, us, ns since the epoch, or a strptime format.
+
+    `timezone` is the IANA zone of times written without one; raises BadFileError when it is not known.
+    """
+
+    def __init__(self, field: str, time_format: str = "iso", timezone: str | None = None) -> None:
+        self._field = field
+        self._format = time_format
+        self._parse: Callable[[str], datetime]
+        try:
+            self._zone = zoneinfo.ZoneInfo(timezone) if timezone is not None else None
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            raise BadFileError(
+                f"timezone: expected a zone like 'UTC' or 'Asia/Kolkata', came {timezone!r}"
+            ) from None
+        if time_format == "iso":
+            self._expected = "an ISO 8601 time"
+            self._parse = datetime.fromisoformat
+        elif time_format in US_PER_UNIT:
+            self._expected = f"{time_format} since the epoch"
+            self._parse = self._parse_number
+        else:
+            self._expected = f"a time of the form {time_format!r}"
+            self._parse = self._parse_format
+
+    def read(self, value: object) -> datetime:
+        """Return the time in UTC.
+
+        Raises FieldError for a value of another form, and BadFileError for a time without a zone where no
+        zone is configured: that is wrong with every line, not with this one.
+        """
+        try:
+            time = value if isinstance(value, datetime) else self._parse(str(value))
+        except (ValueError, InvalidOperation, OverflowError):
+            raise FieldError(self._field, self._expected, value) from None
+        if time.tzinfo is UTC:
+            return time
+        if time.tzinfo is None:
+            if self._zone is None:
+                raise BadFileError(
+                    f"{self._field}: {value} has no time zone; expected one in the time, "
+                    "or the zone of the file as --timezone or ticks.timezone"
+                )
+            time = time.replace(tzinfo=self._zone)
+        return time.astimezone(UTC)
+
+    def _parse_number(self, text: str) -> datetime:
+        return EPOCH + timedelta(microseconds=int(Decimal(text) * US_PER_UNIT[self._format]))
+
+    def _parse_format(self, text: str) -> datetime:
+        return datetime.strptime(text, self._format)  # noqa: DTZ007 the zone is looked at by the caller
