@@ -96,7 +96,13 @@ class Adversary:
         span = high - low
         parts = [
             _turning_rows(
-                view, ensemble, guides, (low - span, high + span), random, self._options.trees, share
+                view,
+                ensemble,
+                guides,
+                (low - span, high + span),
+                random=random,
+                max_trees=self._options.trees,
+                max_turns=share,
             )
             for view, ensemble in found
         ]

@@ -1,4 +1,4 @@
-"""The way of an export: check, convert, try to break, compare, seal, write."""
+"""The way of an export: check, try to break, convert, compare, seal, vet as the sidecar does, write."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from inference_server.adapters.vetting import vet
 from inference_server.core.clock import SystemClock
 from inference_server.core.contract import (
     Contract,
@@ -148,6 +149,9 @@ def export_model(
     except ContractError as error:
         raise ExportError(str(error)) from error
     content = seal(model, contract)
+    refusal = vet(content, name).refusal
+    if refusal:
+        raise ExportError(f"the sidecar would refuse the file: {refusal}")
     path = place(Path(models), name, version, layout)
     write(content, path)
     return ExportReport(
