@@ -76,6 +76,8 @@ class StrategyFactory:
             raise ConfigurationError(
                 Problem("strategy_type", f"{path!r} cannot be imported: {error}")
             ) from error
+        if not callable(create):
+            raise ConfigurationError(Problem("strategy_type", f"{path!r} is no function"))
         return cast("CreateProcessor", create)
 
 

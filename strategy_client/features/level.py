@@ -95,10 +95,10 @@ class ZScore:
 
     def batch(self, prices: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the z-score at each price."""
-        means, stds = sliding_moments(prices, self.window)
+        references, offsets, stds = sliding_moments(prices, self.window)
         scores = np.zeros_like(prices)
         # Written so that NaN, which is no equality, is divided too and stays NaN.
-        np.divide(prices - means, stds, out=scores, where=stds != 0.0)
+        np.divide((prices - references) - offsets, stds, out=scores, where=stds != 0.0)
         return scores
 
 
@@ -118,9 +118,10 @@ class ZScoreStream:
 
     def mean_and_std(self) -> tuple[float, float]:
         """Return the window's mean and sample standard deviation; NaN before it is full."""
-        return self._moments.value()
+        reference, offset, std = self._moments.value()
+        return reference + offset, std
 
     def value(self) -> float:
         """Return the z-score; 0 where all prices are equal, NaN before the window is full."""
-        mean, std = self._moments.value()
-        return (self._price - mean) / std if std else 0.0
+        reference, offset, std = self._moments.value()
+        return ((self._price - reference) - offset) / std if std else 0.0

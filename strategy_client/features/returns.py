@@ -79,7 +79,7 @@ class Volatility:
     def batch(self, prices: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the volatility at each price."""
         volatilities = np.full_like(prices, np.nan)
-        volatilities[1:] = sliding_moments(_one_tick_returns(prices), self.window - 1)[1]
+        volatilities[1:] = sliding_moments(_one_tick_returns(prices), self.window - 1)[2]
         return volatilities
 
 
@@ -101,7 +101,7 @@ class VolatilityStream:
 
     def value(self) -> float:
         """Return the volatility; NaN before the window is full."""
-        return self._moments.value()[1]
+        return self._moments.value()[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,18 +62,22 @@ def sliding_fold(values: Floats, length: int, join: np.ufunc) -> Floats:
 
 
 class SlidingMoments:
-    """Mean and spread of the last `length` values, at least 2.
+    """Mean and standard deviation of the last `length` values, at least 2.
 
     Values are added by Welford's recurrence and the two parts joined by the formula of Chan, Golub and
-    LeVeque (1979). The spread of equal values is exactly 0.
+    LeVeque (1979), each as differences from a value of its own that is in every window it takes part in:
+    a head's first, a tail's last. So no digits are lost to the level of the values, and the deviation of
+    equal values is exactly 0.
     """
 
     __slots__ = (
         "_block",
         "_head_mean",
+        "_head_reference",
         "_head_spread",
         "_length",
         "_tail_means",
+        "_tail_reference",
         "_tail_spreads",
         "_weights",
     )
@@ -81,8 +85,10 @@ class SlidingMoments:
     def __init__(self, length: int) -> None:
         self._length = length
         self._block: list[float] = []
+        self._head_reference = math.nan
         self._head_mean = math.nan
-        self._head_spread = 0.0
+        self._head_spread = math.nan
+        self._tail_reference = math.nan
         self._tail_means: list[float] = []
         self._tail_spreads: list[float] = []
         self._weights = [_weights(head, length) for head in range(length + 1)]
@@ -96,68 +102,80 @@ class SlidingMoments:
         block.append(value)
         count = len(block)
         if count == 1:
-            self._head_mean = value
-            self._head_spread = 0.0
+            self._head_reference = value
+            self._head_mean = self._head_spread = 0.0
             return
-        delta = value - self._head_mean
+        difference = value - self._head_reference
+        delta = difference - self._head_mean
         mean = self._head_mean + delta / count
-        self._head_spread += delta * (value - mean)
+        self._head_spread += delta * (difference - mean)
         self._head_mean = mean
 
-    def value(self) -> tuple[float, float]:
-        """Return the window's mean and sample standard deviation (ddof 1), NaN before it is full."""
+    def value(self) -> tuple[float, float, float]:
+        """Return (reference, offset, std), all NaN before the window is full.
+
+        The mean is reference + offset; whoever needs a distance from it subtracts the two one after another
+        and loses nothing. `std` is the sample standard deviation (ddof 1).
+        """
         count = len(self._block)
         missing = self._length - count
         if not missing:
-            return self._head_mean, math.sqrt(self._head_spread / (self._length - 1))
+            return self._head_reference, self._head_mean, math.sqrt(self._head_spread / (self._length - 1))
         if not self._tail_means:
-            return math.nan, math.nan
-        tail_mean = self._tail_means[missing - 1]
-        delta = self._head_mean - tail_mean
+            return math.nan, math.nan, math.nan
+        apart = self._head_reference - self._tail_reference
+        delta = (self._head_mean - self._tail_means[missing - 1]) + apart
         share, cross = self._weights[count]
         spread = (self._tail_spreads[missing - 1] + self._head_spread) + delta * delta * cross
-        return tail_mean + delta * share, math.sqrt(spread / (self._length - 1))
+        return (
+            self._head_reference,
+            self._head_mean - delta * share,
+            math.sqrt(spread / (self._length - 1)),
+        )
 
     def _fold_tails(self) -> None:
-        means: list[float] = []
-        spreads: list[float] = []
+        means = [0.0]
+        spreads = [0.0]
         mean = spread = 0.0
-        for count, value in enumerate(reversed(self._block), start=1):
-            if count == 1:
-                mean = value
-            else:
-                delta = value - mean
-                mean += delta / count
-                spread += delta * (value - mean)
+        reference = self._block[-1]
+        for count, value in enumerate(reversed(self._block[:-1]), start=2):
+            difference = value - reference
+            delta = difference - mean
+            mean += delta / count
+            spread += delta * (difference - mean)
             means.append(mean)
             spreads.append(spread)
+        self._tail_reference = reference
         self._tail_means = means
         self._tail_spreads = spreads
 
 
-def sliding_moments(values: Floats, length: int) -> tuple[Floats, Floats]:
-    """Return mean and sample standard deviation of each window, each of shape (n,), NaN before it is full."""
+def sliding_moments(values: Floats, length: int) -> tuple[Floats, Floats, Floats]:
+    """Return what `SlidingMoments.value` gives at each value: three arrays of shape (n,)."""
     blocks = _blocks(values, length)
-    head_means, head_spreads = _running_moments(blocks)
-    backward_means, backward_spreads = _running_moments(blocks[::-1])
-    tail_means, tail_spreads = backward_means[::-1], backward_spreads[::-1]
+    head_means, head_spreads = _running_moments(blocks - blocks[0])
+    tail_means, tail_spreads = _running_moments((blocks - blocks[-1])[::-1])
     weights = np.array([_weights(head, length) for head in range(1, length)])
     shares, crosses = weights[:, :1], weights[:, 1:]
-    means = np.full_like(head_means, np.nan)
-    spreads = np.full_like(head_means, np.nan)
-    means[-1] = head_means[-1]
-    spreads[-1] = head_spreads[-1]
-    delta = head_means[:-1, 1:] - tail_means[1:, :-1]
-    means[:-1, 1:] = tail_means[1:, :-1] + delta * shares
-    spreads[:-1, 1:] = (tail_spreads[1:, :-1] + head_spreads[:-1, 1:]) + delta * delta * crosses
-    return _series(means, len(values)), _series(np.sqrt(spreads / (length - 1)), len(values))
+    references = np.broadcast_to(blocks[0], blocks.shape).copy()
+    offsets = head_means.copy()
+    spreads = head_spreads.copy()
+    # A head of 1 to n - 1 values takes part with the tail of the n - 1 to 1 values before it.
+    tails = np.s_[-2::-1, :-1]
+    heads = np.s_[:-1, 1:]
+    apart = blocks[0, 1:] - blocks[-1, :-1]
+    delta = (head_means[heads] - tail_means[tails]) + apart
+    offsets[heads] = head_means[heads] - delta * shares
+    spreads[heads] = (tail_spreads[tails] + head_spreads[heads]) + delta * delta * crosses
+    for incomplete in (references, offsets, spreads):
+        incomplete[:-1, 0] = np.nan
+    stds = np.sqrt(spreads / (length - 1))
+    return _series(references, len(values)), _series(offsets, len(values)), _series(stds, len(values))
 
 
 def _running_moments(blocks: Floats) -> tuple[Floats, Floats]:
-    means = np.empty_like(blocks)
-    spreads = np.empty_like(blocks)
-    means[0] = blocks[0]
-    spreads[0] = 0.0
+    means = np.zeros_like(blocks)
+    spreads = np.zeros_like(blocks)
     for row in range(1, len(blocks)):
         delta = blocks[row] - means[row - 1]
         means[row] = means[row - 1] + delta / (row + 1)
@@ -166,7 +184,8 @@ def _running_moments(blocks: Floats) -> tuple[Floats, Floats]:
 
 
 def _weights(head: int, length: int) -> tuple[float, float]:
-    return head / length, head * (length - head) / length
+    tail = length - head
+    return tail / length, head * tail / length
 
 
 def _blocks(values: Floats, length: int) -> Floats:

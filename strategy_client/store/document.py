@@ -43,14 +43,14 @@ def read_document(path: Path) -> Document:
         raise ConfigurationError(Problem(str(path), f"cannot be read: {error.strerror}")) from error
     if len(content) > MAX_BYTES:
         raise ConfigurationError(Problem(str(path), f"expected at most {MAX_BYTES} bytes"))
-    walk = _Walk(path)
+    walk = _Walk()
     try:
         loader = yaml.SafeLoader(content)
         root = loader.get_single_node()
         value = walk.value(loader, root, ()) if root is not None else None
     except yaml.YAMLError as error:
         raise ConfigurationError(Problem(_marked(path, error), f"not YAML: {_said(error)}")) from error
-    except (UnicodeDecodeError, ValueError) as error:
+    except ValueError as error:
         raise ConfigurationError(Problem(str(path), f"not YAML: {error}")) from error
     except RecursionError as error:
         raise ConfigurationError(Problem(str(path), "not YAML: nested too deeply")) from error
@@ -60,19 +60,22 @@ def read_document(path: Path) -> Document:
     return document
 
 
+class _UnboundedError(ValueError):
+    """More than the bounds of this module."""
+
+
 class _Walk:
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self) -> None:
         self._nodes = 0
         self.lines: dict[Place, int] = {}
         self.faults: list[tuple[Place, str]] = []
 
     def value(self, loader: yaml.SafeLoader, node: yaml.Node, place: Place) -> Any:
         self._nodes += 1
-        if self._nodes > MAX_NODES or len(place) > MAX_DEPTH:
-            raise ConfigurationError(
-                Problem(str(self._path), f"expected at most {MAX_NODES} values, {MAX_DEPTH} deep")
-            )
+        if self._nodes > MAX_NODES:
+            raise _UnboundedError(f"more than {MAX_NODES} values")
+        if len(place) > MAX_DEPTH:
+            raise _UnboundedError(f"nested more than {MAX_DEPTH} deep")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(loader, node, place)
         if isinstance(node, yaml.SequenceNode):

@@ -116,7 +116,7 @@ class _Reading:
             instrument_tokens=_tokens(section),
             **_risk_limits(section),
             enabled=section.take("enabled", FLAG, default=True),
-            description=section.take("description", Kind("a text", str), ""),
+            description=section.take("description", TEXT, ""),
             tags=section.take("tags", TEXTS, ()),
         )
         self._check_unique(document, section, place, name)

@@ -1,0 +1,44 @@
+"""A feature as a user writes one, in a module of the user's own."""
+
+import math
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Spread:
+    """The range of the last `window` prices, relative to the current one."""
+
+    def __init__(self, window: int = 2) -> None:
+        self.window = window
+
+    def stream(self) -> "SpreadStream":
+        """Start a new series."""
+        return SpreadStream(self.window)
+
+    def batch(self, prices: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the spread at each price, by way of the stream."""
+        stream = self.stream()
+        values = []
+        for price in prices.tolist():
+            stream.update(price)
+            values.append(stream.value())
+        return np.array(values)
+
+
+class SpreadStream:
+    """The last `window` prices."""
+
+    def __init__(self, window: int) -> None:
+        self._prices: deque[float] = deque(maxlen=window)
+
+    def update(self, price: float) -> None:
+        """Take the next price."""
+        self._prices.append(price)
+
+    def value(self) -> float:
+        """Return the spread; NaN before the window is full."""
+        prices = self._prices
+        full = len(prices) == prices.maxlen
+        return (max(prices) - min(prices)) / prices[-1] if full else math.nan

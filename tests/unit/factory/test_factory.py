@@ -1,0 +1,65 @@
+"""From a strategy type to a processor."""
+
+import pytest
+
+from strategy_client.configuration import ConfigurationError
+from strategy_client.factory import ALIASES, BUILT_IN, StrategyFactory
+
+OWN = "fixtures_processors.create_every_tick_processor"
+
+
+@pytest.mark.parametrize("strategy_type", BUILT_IN)
+def test_built_in_types(strategy_type):
+    """Each built-in type makes the processor of its name."""
+    parameters = {"model": "m"} if strategy_type.startswith("ml_") else {}
+    processor = StrategyFactory().create_processor(strategy_type, parameters)
+    assert processor.get_strategy_name() == strategy_type
+
+
+@pytest.mark.parametrize(("alias", "strategy_type"), ALIASES.items())
+def test_aliases(alias, strategy_type):
+    """ORIGIN's class names stand for the types."""
+    parameters = {"model": "m"} if strategy_type.startswith("ml_") else {}
+    assert StrategyFactory().create_processor(alias, parameters).get_strategy_name() == strategy_type
+
+
+def test_own_processor_by_name_and_by_path():
+    """A user's function is found under the name it was registered by, and by its path alone."""
+    factory = StrategyFactory()
+    factory.register_processor("every_tick", OWN)
+    for strategy_type in ("every_tick", OWN):
+        processor = factory.create_processor(strategy_type, {"quantity": "2"})
+        assert processor.get_strategy_name() == "every_tick"
+
+
+def test_a_later_registration_wins():
+    """A built-in name can be given to a user's own function; other factories do not see it."""
+    factory = StrategyFactory()
+    factory.register_processor("momentum", OWN)
+    assert factory.create_processor("momentum", {"quantity": 1}).get_strategy_name() == "every_tick"
+    assert StrategyFactory().create_processor("momentum", {}).get_strategy_name() == "momentum"
+
+
+@pytest.mark.parametrize(
+    ("strategy_type", "parameters", "said"),
+    [
+        ("momentun", {}, r"^strategy_type: unknown strategy type 'momentun' \(did you mean 'momentum'\?\)"),
+        ("xyz", {}, "^strategy_type: unknown strategy type 'xyz'; known: .*mean_reversion, ml_breakout"),
+        ("no_such.create_x", {}, "^strategy_type: 'no_such.create_x' cannot be imported: No module named"),
+        ("math.create_x", {}, "^strategy_type: 'math.create_x' cannot be imported: .*no attribute"),
+        ("math.pi", {}, "^strategy_type: 'math.pi' is no function"),
+        ("momentum", {"lookback_periods": "x"}, "^parameters.lookback_periods: expected an integer"),
+        ("ml_momentum", {}, "^parameters: Failed to load ML model from None"),
+        (OWN, {}, "^parameters: KeyError: 'quantity'"),
+        (OWN, {"quantity": "many"}, "^parameters: ValueError: invalid literal"),
+        (
+            "fixtures_processors.create_unloadable_processor",
+            {"model_path": "gone.joblib"},
+            "^parameters: ValueError: Failed to load ML model from gone.joblib",
+        ),
+    ],
+)
+def test_what_cannot_be_made_says_why(strategy_type, parameters, said):
+    """H9: an unknown type names the nearest and lists all; a wrong parameter is placed under `parameters`."""
+    with pytest.raises(ConfigurationError, match=said):
+        StrategyFactory().create_processor(strategy_type, parameters)
