@@ -18,11 +18,12 @@ from inference_server.adapters.watcher import FolderWatcher
 from inference_server.core.clock import SystemClock
 from inference_server.http.listener import HttpListener
 from inference_server.http.probes import probes
-from inference_server.rpc import open_inference, predictor
+from inference_server.rpc import health, open_inference, predictor
 from inference_server.rpc.address import Address, AddressError
 from inference_server.rpc.guard import guard
 from inference_server.rpc.health import Health
 from inference_server.rpc.listener import Listener, ListenerOptions
+from inference_server.rpc.method import Service
 from inference_server.rpc.open_inference import OpenInference
 from inference_server.rpc.predictor import Predictor, PredictorOptions
 from inference_server.rpc.reflection import Reflection
@@ -96,15 +97,14 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
         )
         stack.push_async_callback(reconciler.stop)
         data_plane = DataPlane(registry, clock, options.data_plane, executor)
-        methods = [
-            *Predictor(data_plane, registry, clock, drain, options.predictor).methods(),
-            *OpenInference(data_plane, registry, clock, drain).methods(),
-            *Health(registry, SERVICES, drain).methods(),
-            *Reflection(SERVICES).methods(),
+        services: list[Service] = [
+            Predictor(data_plane, registry, clock, drain, options.predictor),
+            OpenInference(data_plane, registry, clock, drain),
+            Health(registry, SERVICES, drain),
+            Reflection((*SERVICES, health.SERVICE)),
         ]
-        listener = Listener.bind(
-            options.listen, [guard(method, clock) for method in methods], clock, options.listener
-        )
+        methods = [guard(method, clock) for service in services for method in service.methods()]
+        listener = Listener.bind(options.listen, methods, clock, options.listener)
         stack.push_async_callback(listener.stop)
         http_port = None
         if options.http is not None:

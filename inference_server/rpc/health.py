@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
+from typing import Final
 
 from grpc_health.v1 import health_pb2
 
@@ -10,7 +11,7 @@ from inference_server.rpc.method import CallContext, Method
 from inference_server.serving.drain import Drain
 from inference_server.serving.registry import Registry
 
-SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+SERVICE: Final[str] = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 class Health:

@@ -5,7 +5,7 @@ A function here knows decoded messages and a `CallContext`, and nothing of the t
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
@@ -46,3 +46,11 @@ class Method:
     def service(self) -> str:
         """The full service name in the path."""
         return self.path[1:].rpartition("/")[0]
+
+
+class Service(Protocol):
+    """Some rows of the method table."""
+
+    def methods(self) -> list[Method]:
+        """Return the rows."""
+        ...

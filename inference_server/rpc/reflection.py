@@ -28,7 +28,7 @@ SERVICES: Final = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alp
 
 
 class Reflection:
-    """The service's one function, under both of its names."""
+    """The service's one function, under both of its names. `services` are the others on the port."""
 
     def __init__(self, services: Sequence[str]) -> None:
         pool = DescriptorPool()
@@ -36,7 +36,7 @@ class Reflection:
             pool.AddSerializedFile(file.serialized_pb)
         # Its published types say that it returns nothing.
         self._answer: Callable[[Iterator[Any], Any], Iterator[Any]] = cast(
-            "Any", ReflectionServicer(service_names=services, pool=pool)
+            "Any", ReflectionServicer(service_names=(*services, *SERVICES), pool=pool)
         ).ServerReflectionInfo
 
     def methods(self) -> list[Method]:
