@@ -65,6 +65,21 @@ def test_a_feature_is_followed_once():
     assert repr(history) == "History(2 of 10 ticks, 2 followers)"
 
 
+class Told:
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.prices = []
+
+    def update(self, price):
+        self.prices.append(price)
+
+
+def test_follow_tells_the_window_of_a_plain_list():
+    """Of a list, however long, a stream is told the window's ticks and no other."""
+    assert follow(ticks(range(1, 100)), "told", Told, 3).prices == [97.0, 98.0, 99.0]
+
+
 def test_follow_takes_a_plain_list_as_well():
     """On a list the stream is made on the fly over the window's ticks, and stands at the last of them."""
     plain = ticks([90, 100, 101, 104])

@@ -28,7 +28,7 @@ def interpreted(*probabilities, meanings=None, **parameters):
     learned = processor(**parameters)
     if meanings:
         learned.bind(ClassMeanings(tuple(str(index) for index in range(len(meanings))), meanings))
-    tick = ticks(["101.25"])[0]
+    tick = ticks(["61837.63"])[0]
     return learned.interpret(tick, np.array([0.5, 101.25], np.float32), PredictionRow("1", probabilities))
 
 
@@ -67,7 +67,7 @@ def test_class_1_is_buy_and_class_0_is_sell():
 
 def test_the_price_is_the_ticks():
     """ORIGIN defect 3: the price comes from the tick, exactly, not out of the float32 features."""
-    assert interpreted(0.1, 0.9).price == Decimal("101.25")
+    assert interpreted(0.1, 0.9).price == Decimal("61837.63")
 
 
 def test_metadata_holds_what_the_model_saw_and_said():
