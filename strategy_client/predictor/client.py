@@ -133,6 +133,10 @@ class InferenceClient:
             Reason.UNAVAILABLE, f"{self.target} is not ready after {timeout_s:g} s: {problem}"
         )
 
+    def wait_connected(self, timeout_s: float = 10.0) -> bool:
+        """Wait until the stream to the sidecar is open; False when it is not after `timeout_s`."""
+        return self._connection.wait_connected(timeout_s)
+
     def close(self) -> None:
         """Drop what is on its way and free the connection. May be called twice."""
         self._closed.set()

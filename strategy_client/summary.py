@@ -1,0 +1,176 @@
+"""What came of a replay, in numbers that add up."""
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from strategy_client.executor import StrategyExecutor
+from strategy_client.predictor.connection import PredictorCounts
+from strategy_client.processors.processor import LearnedProcessor
+from strategy_client.runner import TickCounts
+from strategy_client.sources.bad_line import BadLines
+
+NS_PER_US: Final = 1_000
+NS_PER_S: Final = 1_000_000_000
+SIDES: Final = ("BUY", "SELL")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswers:
+    """How often one version of a model answered a strategy."""
+
+    model: str
+    version: int
+    digest: str
+    answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class StrategySummary:
+    """One strategy. `outcomes` has a number for BUY, SELL and each reason; together they are `ticks`."""
+
+    strategy_id: str
+    strategy_type: str
+    learned: bool
+    ticks: int
+    outcomes: Mapping[str, int]
+    models: Sequence[ModelAnswers]
+
+    @property
+    def signals(self) -> int:
+        """How many of its ticks gave a signal."""
+        return sum(self.outcomes.get(side, 0) for side in SIDES)
+
+    @property
+    def reasons(self) -> Mapping[str, int]:
+        """How many of its ticks gave no signal, by reason, the most frequent first."""
+        named = {name: count for name, count in self.outcomes.items() if name not in SIDES}
+        return dict(sorted(named.items(), key=lambda item: (-item[1], item[0])))
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A model file that was replaced just before a tick. `refused` is why it was not taken, if so."""
+
+    tick: int
+    model: str
+    file: str
+    digest: str
+    refused: str
+
+
+@dataclass(slots=True)
+class TickLog:
+    """What is written down on the way: the duration of each tick, and the ticks of each instrument."""
+
+    durations_ns: "array[int]" = field(default_factory=lambda: array("q"))
+    by_instrument: Counter[int] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A replay. `calls` is None where no strategy needed a sidecar."""
+
+    ticks: int
+    seconds: float
+    median_us: float
+    p99_us: float
+    longest_us: float
+    strategies: Sequence[StrategySummary]
+    edge: TickCounts
+    bad_lines: int
+    first_bad_lines: Sequence[str]
+    replaced: Sequence[Replaced]
+    calls: PredictorCounts | None
+    files: Mapping[str, str]
+
+    @property
+    def ticks_per_s(self) -> float:
+        """Ticks a second, the whole loop counted."""
+        return self.ticks / self.seconds if self.seconds else 0.0
+
+    @property
+    def failed_calls(self) -> int:
+        """Requests to the sidecar that failed or were not answered in time."""
+        return self.calls.failed + self.calls.missed if self.calls else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {
+            "ticks": self.ticks,
+            "seconds": round(self.seconds, 3),
+            "ticks_per_s": round(self.ticks_per_s, 1),
+            "tick_latency_us": {
+                "median": self.median_us,
+                "p99": self.p99_us,
+                "longest": self.longest_us,
+            },
+            "strategies": {
+                each.strategy_id: {
+                    "type": each.strategy_type,
+                    "learned": each.learned,
+                    "ticks": each.ticks,
+                    "signals": each.signals,
+                    "outcomes": dict(each.outcomes),
+                    "models": [asdict(model) for model in each.models],
+                }
+                for each in self.strategies
+            },
+            "edge": asdict(self.edge),
+            "bad_lines": {"count": self.bad_lines, "first": list(self.first_bad_lines)},
+            "replaced": [asdict(each) for each in self.replaced],
+            "calls": asdict(self.calls) if self.calls else None,
+            "failed_calls": self.failed_calls,
+            "files": dict(self.files),
+        }
+
+
+def summarise_strategy(
+    executor: StrategyExecutor, log: TickLog, answered_by: Mapping[str, Counter[tuple[str, int, str]]]
+) -> StrategySummary:
+    """Return what came of one strategy; its ticks are counted apart from its outcomes."""
+    answers = answered_by.get(executor.strategy_id, Counter())
+    return StrategySummary(
+        strategy_id=executor.strategy_id,
+        strategy_type=executor.config.strategy_type,
+        learned=isinstance(executor.processor, LearnedProcessor),
+        ticks=sum(log.by_instrument[token] for token in executor.config.instrument_tokens),
+        outcomes=dict(sorted(executor.counts.items())),
+        models=[ModelAnswers(*key, count) for key, count in answers.items()],
+    )
+
+
+def summarise(
+    executors: Sequence[StrategyExecutor],
+    log: TickLog,
+    answered_by: Mapping[str, Counter[tuple[str, int, str]]],
+    *,
+    edge: TickCounts,
+    bad: BadLines,
+    replaced: Sequence[Replaced],
+    calls: PredictorCounts | None,
+    duration_ns: int,
+    files: Mapping[str, Path],
+) -> Summary:
+    """Put a replay's numbers together."""
+    durations_us = np.frombuffer(log.durations_ns, dtype=np.int64) / NS_PER_US if log.durations_ns else [0.0]
+    median, p99, longest = np.quantile(durations_us, [0.5, 0.99, 1.0]).round(1).tolist()
+    return Summary(
+        ticks=len(log.durations_ns),
+        seconds=duration_ns / NS_PER_S,
+        median_us=median,
+        p99_us=p99,
+        longest_us=longest,
+        strategies=[summarise_strategy(executor, log, answered_by) for executor in executors],
+        edge=edge,
+        bad_lines=bad.count,
+        first_bad_lines=[str(line) for line in bad.first],
+        replaced=replaced,
+        calls=calls,
+        files={name: str(path) for name, path in files.items()},
+    )

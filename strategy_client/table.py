@@ -1,0 +1,81 @@
+"""A replay's summary and a check's findings as tables for a person. Needs rich."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from strategy_client.summary import StrategySummary, Summary
+
+DIGEST_DIGITS: Final = 12
+US_PER_MS: Final = 1_000
+MAX_BAD_LINES_SHOWN: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found about one strategy; `problem` is empty when it can run."""
+
+    strategy_id: str
+    strategy_type: str
+    model: str
+    problem: str
+
+
+def summary_table(summary: Summary) -> RenderableType:
+    """Return one row a strategy, and below it the run as a whole."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("strategy", "ticks", "BUY", "SELL", "no signal, by reason", "answered by"):
+        table.add_column(title, justify="right" if title in {"ticks", "BUY", "SELL"} else "left")
+    for each in summary.strategies:
+        table.add_row(
+            each.strategy_id,
+            f"{each.ticks:,}",
+            f"{each.outcomes.get('BUY', 0):,}",
+            f"{each.outcomes.get('SELL', 0):,}",
+            "\n".join(f"{reason} {count:,}" for reason, count in each.reasons.items()),
+            "\n".join(_answers(each)) or "-",
+        )
+    return Group(table, "", *_lines(summary))
+
+
+def check_table(findings: Sequence[Finding]) -> Table:
+    """Return one row a strategy: OK, or why not."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("strategy", "type", "model"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("finding")
+    for each in findings:
+        table.add_row(each.strategy_id, each.strategy_type, each.model or "-", each.problem or "OK")
+    return table
+
+
+def in_unit(duration_us: float) -> str:
+    """Return a duration in the unit that suits it."""
+    return f"{duration_us:.1f} us" if duration_us < US_PER_MS else f"{duration_us / US_PER_MS:.2f} ms"
+
+
+def _answers(strategy: StrategySummary) -> Iterable[str]:
+    for each in strategy.models:
+        yield f"{each.model} v{each.version} {each.digest[:DIGEST_DIGITS]} x {each.answers:,}"
+
+
+def _lines(summary: Summary) -> Iterable[str]:
+    yield (
+        f"{summary.ticks:,} ticks in {summary.seconds:.1f} s, {summary.ticks_per_s:,.0f} ticks/s; "
+        f"tick latency median {in_unit(summary.median_us)}, 99th percentile {in_unit(summary.p99_us)}"
+    )
+    for each in summary.replaced:
+        taken = f"refused: {each.refused}" if each.refused else "taken"
+        yield f"tick {each.tick:,}: {each.model} replaced by {each.digest[:DIGEST_DIGITS]}, {taken}"
+    if summary.calls is not None:
+        yield f"{summary.calls.requests:,} requests to the sidecar, {summary.failed_calls:,} failed"
+    if summary.edge.invalid or summary.edge.out_of_order:
+        yield f"{summary.edge.invalid:,} invalid ticks, {summary.edge.out_of_order:,} out of order"
+    if summary.bad_lines:
+        yield f"{summary.bad_lines:,} bad lines skipped:"
+        yield from (f"  {line}" for line in summary.first_bad_lines[:MAX_BAD_LINES_SHOWN])
+    yield ""
+    yield from summary.files.values()
