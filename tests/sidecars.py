@@ -64,7 +64,7 @@ def thread_sidecar(models: Path, **options: Any) -> Iterator[ThreadSidecar]:
         addresses = (Address(path=Path(folder) / "s.sock"), Address(host="127.0.0.1"))
         loop = asyncio.new_event_loop()
         ready, stop = threading.Event(), asyncio.Event()
-        held: list[ThreadSidecar | BaseException] = []
+        held: list[ThreadSidecar | Exception] = []
 
         async def main() -> None:
             try:
@@ -73,9 +73,8 @@ def thread_sidecar(models: Path, **options: Any) -> Iterator[ThreadSidecar]:
                     await sidecar.reconciler.settled()
                     ready.set()
                     await stop.wait()
-            except BaseException as error:
+            except Exception as error:  # noqa: BLE001 - raised again in the test's thread
                 held[:] = [error]
-                raise
             finally:
                 ready.set()
 
@@ -86,7 +85,7 @@ def thread_sidecar(models: Path, **options: Any) -> Iterator[ThreadSidecar]:
         thread = threading.Thread(target=run)
         thread.start()
         assert ready.wait(PATIENCE_S)
-        if isinstance(held[0], BaseException):
+        if isinstance(held[0], Exception):
             thread.join()
             raise held[0]
         try:

@@ -1,0 +1,166 @@
+"""`inference-server` as a user starts it: signals, addresses, and what the commands print."""
+
+import json
+import queue
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from onnx_files import endless_model, score_contract, score_model
+from sidecars import describe, eventually, process_sidecar, put, stub
+from tickserve.v1 import predictor_pb2 as wire
+
+ROW = np.array([1, 2, 3], dtype="<f4").tobytes()
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A repository with one model."""
+    put(tmp_path / "models" / "one.onnx", score_model("one"))
+    return tmp_path / "models"
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run `inference-server` with these arguments."""
+    return subprocess.run(
+        [sys.executable, "-m", "inference_server", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_sigterm_answers_what_is_in_flight_and_leaves_nothing_behind(models: Path) -> None:
+    """What is in flight is answered, an open stream ends, the exit code is 0, the socket is gone (F3)."""
+    put(models / "slow.onnx", endless_model(turns=300_000))
+    requests: queue.Queue[wire.PredictRequest | None] = queue.Queue()
+    with process_sidecar(models) as sidecar, grpc.insecure_channel(sidecar.target) as channel:
+        idle = stub(channel, "PredictStream", wire.PredictResponse, kind="stream_stream")(
+            iter(requests.get, None)
+        )
+        requests.put(wire.PredictRequest(id="1", parts=[wire.PredictPart(model="one", rows=1, features=ROW)]))
+        assert next(idle).id == "1"
+        slow = wire.PredictRequest(parts=[wire.PredictPart(model="slow", rows=1, features=ROW)])
+        pending = stub(channel, "Predict", wire.PredictResponse).future(slow, timeout=30)
+        warm_up_ns = describe(channel).models[1].versions[0].warm_up_ns
+        threading.Event().wait(warm_up_ns / 1e9 / 4)
+        assert not pending.done()
+        assert sidecar.stop() == 0
+        assert pending.result().parts[0].status.code == 0
+        assert next(idle, None) is None
+        requests.put(None)
+        assert not Path(sidecar.target.removeprefix("unix:")).exists()
+        assert "stopped" in sidecar.log.read_text()
+
+
+def test_a_second_signal_ends_it_at_once(models: Path) -> None:
+    """While a call holds the drain up, a second signal exits without waiting."""
+    put(models / "slow.onnx", endless_model(turns=3_000_000))
+    with process_sidecar(models) as sidecar, grpc.insecure_channel(sidecar.target) as channel:
+        slow = wire.PredictRequest(parts=[wire.PredictPart(model="slow", rows=1, features=ROW)])
+        pending = stub(channel, "Predict", wire.PredictResponse).future(slow, timeout=30)
+        eventually(pending.running, "the call is on its way")
+        describe(channel)
+        sidecar.process.send_signal(signal.SIGINT)
+        eventually(lambda: "stopping" in sidecar.log.read_text(), "it drains")
+        assert sidecar.stop(signal.SIGINT) == 1
+
+
+def test_the_socket_is_private_and_kept_from_a_second_server(models: Path) -> None:
+    """The socket has mode 0600; another server there is refused, and a crash's leftover is not (F4)."""
+    with process_sidecar(models) as sidecar:
+        path = Path(sidecar.target.removeprefix("unix:"))
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        second = command("serve", "--models", models, "--listen", sidecar.target, "--http", "off")
+        assert second.returncode == 1
+        assert "another server is listening there" in second.stderr
+        sidecar.stop(signal.SIGKILL)
+        assert path.is_socket()
+        with process_sidecar(models, "--listen", sidecar.target) as third:
+            assert third.process.poll() is None
+
+
+def test_a_port_in_use_is_one_clear_line(models: Path) -> None:
+    """A port that somebody has is named, and nothing is shared without a word (F4)."""
+    with process_sidecar(models, "--listen", "127.0.0.1:0") as sidecar:
+        address = sidecar.log.read_text().split("listening on ")[1].split()[1]
+        done = command("serve", "--models", models, "--listen", address, "--http", "off")
+        assert done.returncode == 1
+        assert f"inference-server: {address}: cannot listen there" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["serve", "--listen", "0.0.0.0:0"], 1, "--allow-remote-plaintext"),
+        (["serve", "--listen", "nowhere"], 2, "expected unix:/PATH or HOST:PORT"),
+        (["serve", "--http", "10.0.0.1:80"], 2, "loopback"),
+        (["serve", "--config", "no.toml"], 2, "no.toml: No such file"),
+        (["serve", "--log-level", "loud"], 2, "loud"),
+        (["status", "--target", "unix:/nowhere.sock"], 1, "UNAVAILABLE"),
+        (["predict", "one:x", "1", "--target", "unix:/nowhere.sock"], 2, "expected MODEL"),
+        (["check", "no.onnx"], 1, "no.onnx"),
+    ],
+)
+def test_wrong_usage_is_one_clear_line(arguments: list[str], code: int, text: str) -> None:
+    """What cannot be done is said in a line, with exit 2 for usage and 1 for the world; never a traceback."""
+    done = command(*arguments)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
+    assert text in done.stderr
+
+
+def test_listening_elsewhere_can_be_said(models: Path) -> None:
+    """Told so, it listens where other machines can reach."""
+    with process_sidecar(models, "--listen", "0.0.0.0:0", "--allow-remote-plaintext") as sidecar:
+        assert "0.0.0.0:" in sidecar.log.read_text()
+
+
+def test_status_shows_the_reason_for_a_refused_file(models: Path) -> None:
+    """A file with wrong answers, dropped over a live one, shows its golden row; the old one serves on."""
+    with process_sidecar(models) as sidecar:
+        good = json.loads(command("status", "--target", sidecar.target, "--json").stdout)["models"][0]
+        put(models / "one.onnx", score_model("one", bias=0.01, contract=score_contract("one")))
+        put(models / "two.onnx", score_model("two"))
+        shown = eventually(
+            lambda: (
+                (text := command("status", "--target", sidecar.target).stdout)
+                and "golden row" in text
+                and "two" in text
+                and text
+            ),
+            "status shows the reason",
+        )
+        assert "ready" in shown
+        assert good["versions"][0]["digest"][:12] in shown
+        log = sidecar.log.read_text()
+        assert "golden row" in log
+        predicted = command("predict", "one", 1, 2, 3, "--target", sidecar.target)
+        assert (predicted.returncode, "6" in predicted.stdout.split()) == (0, True)
+        refused = command("predict", "one", 1, 2, "--target", sidecar.target)
+        assert refused.returncode == 1
+        assert "came shape [1, 2]" in refused.stderr
+
+
+def test_check_says_what_serve_would_say(models: Path, tmp_path: Path) -> None:
+    """`check` passes a good file, and refuses a bad one with the words of the log and status."""
+    assert command("check", models / "one.onnx").returncode == 0
+    bad = tmp_path / "one.onnx"
+    put(bad, score_model("one", bias=0.01, contract=score_contract("one")))
+    done = command("check", bad)
+    assert done.returncode == 1
+    assert "golden row" in done.stderr
+    put(models / "one.onnx", bad.read_bytes())
+    with process_sidecar(models, wait=False) as sidecar, grpc.insecure_channel(sidecar.target) as channel:
+        eventually(lambda: "refused" in sidecar.log.read_text(), "it is refused")
+        problem = eventually(lambda: describe(channel).models[0].problem, "the reason is shown")
+        reason = done.stderr.split("one.onnx: ", 1)[1].strip()
+        assert reason in problem
+        assert reason in sidecar.log.read_text()
