@@ -10,7 +10,7 @@ from inference_server.core.tensor import Array, TensorSpec
 
 
 def row_sums(features: Array) -> Array:
-    """The answer that a FunctionServable gives unless told otherwise: each row's sum."""
+    """Return each row's sum, which is what a FunctionServable answers unless told otherwise."""
     return features.sum(axis=1, keepdims=True)
 
 

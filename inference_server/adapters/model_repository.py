@@ -89,6 +89,7 @@ class FolderRepository:
         except OSError as error:
             log.warning("the model folder cannot be listed: %s", error.strerror)
             return self._last
+        names = frozenset(place.name for place in places) | problems.keys()
         places = list(_only_one_layout(places, problems))
         again_s: list[float] = []
         candidates: dict[Candidate, Path] = {}
@@ -102,6 +103,7 @@ class FolderRepository:
                 candidates[known.candidate] = place.path
         self._seen, self._paths = seen, candidates
         self._last = Scan(
+            names=names,
             candidates=tuple(sorted(candidates, key=lambda candidate: candidate.id)),
             problems={name: tuple(texts) for name, texts in problems.items()},
             again_s=min(again_s, default=None),

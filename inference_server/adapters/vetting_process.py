@@ -1,4 +1,4 @@
-"""Vetting in a process of its own, kept warm: a file that kills or hangs its judge costs the server nothing."""
+"""Vetting in a process of its own, kept warm: a file that kills or hangs its judge costs nothing else."""
 
 import asyncio
 import contextlib
@@ -16,6 +16,7 @@ from inference_server.serving.vetting import Step, Verdict
 
 log: Final = logging.getLogger(__name__)
 
+ATTEMPTS: Final = 2
 CHILD: Final = (sys.executable, "-P", "-m", "inference_server.adapters.vetting_child")
 
 
@@ -40,6 +41,7 @@ class VettingProcess:
         self._command = (*child, str(self._options.memory_bytes))
         self._child: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
+        self._idle = False
 
     def __repr__(self) -> str:
         return f"<VettingProcess {f'pid {self._child.pid}' if self._child else 'not running'}>"
@@ -62,30 +64,38 @@ class VettingProcess:
     async def vet(self, model: bytes, expected_name: str) -> Verdict:
         """Return the child's verdict, or one that says how it failed to give any.
 
-        Cancelled, it ends the child; the next call starts another.
+        A child that ends on a file gets a successor that tries once more, for its end may have had another
+        cause. Cancelled, the call ends the child; the next one starts another.
         """
         async with self._turn:
-            answered = False
-            try:
-                child = await self._warm()
-                async with asyncio.timeout(self._options.vet_s):
-                    verdict = read_verdict(await self._ask(child, expected_name.encode(), model))
-                answered = True
-            except TimeoutError:
-                return _failed(model, f"vetting took longer than {self._options.vet_s:g} s and was ended")
-            except (EOFError, OSError):
-                return _failed(model, await self._how_it_ended())
-            except (ValueError, KeyError, TypeError):
-                log.exception("the vetting process gave an answer that cannot be read")
-                return _failed(model, "the vetting process gave an answer that cannot be read")
-            finally:
-                if not answered:
-                    await self._end()
-            return verdict
+            for _ in range(ATTEMPTS):
+                try:
+                    return await self._vet(model, expected_name)
+                except (EOFError, OSError):
+                    reason = await self._how_it_ended()
+                    log.warning("%s", reason)
+                finally:
+                    await self._end_unless_idle()
+            return _failed(model, reason)
+
+    async def _vet(self, model: bytes, expected_name: str) -> Verdict:
+        child = await self._warm()
+        self._idle = False
+        try:
+            async with asyncio.timeout(self._options.vet_s):
+                verdict = read_verdict(await self._ask(child, expected_name.encode(), model))
+        except TimeoutError:
+            return _failed(model, f"vetting took longer than {self._options.vet_s:g} s and was ended")
+        except (ValueError, KeyError, TypeError):
+            log.exception("the vetting process gave an answer that cannot be read")
+            return _failed(model, "the vetting process gave an answer that cannot be read")
+        self._idle = True
+        return verdict
 
     async def _warm(self) -> asyncio.subprocess.Process:
         if self._child is not None and self._child.returncode is None:
             return self._child
+        self._child, self._idle = None, False
         self._child = child = await asyncio.create_subprocess_exec(
             *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
@@ -94,6 +104,7 @@ class VettingProcess:
                 await self._read(child)
         except TimeoutError:
             raise EOFError(f"no sign of life within {self._options.start_s:g} s") from None
+        self._idle = True
         return child
 
     async def _ask(self, child: asyncio.subprocess.Process, *frames: bytes) -> bytes:
@@ -124,6 +135,10 @@ class VettingProcess:
             return "the vetting process stopped answering and was ended"
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return f"the vetting process {how} while it judged this file"
+
+    async def _end_unless_idle(self) -> None:
+        if not self._idle:
+            await self._end()
 
     async def _end(self) -> None:
         child, self._child = self._child, None

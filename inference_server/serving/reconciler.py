@@ -147,7 +147,7 @@ class Reconciler:
         self._lifecycle.found(scan.candidates, scan.problems)
         if not self._required_told:
             self._required_told = True
-            self._registry.require(self._lifecycle.names())
+            self._registry.require(scan.names)
         self._show()
         while action := self._lifecycle.next_action():
             match action:

@@ -234,6 +234,8 @@ class Registry:
 
     def _why_not(self, name: str, version: int) -> NotFoundError | UnavailableError:
         found = self.describe((name,))
+        if not found and name in self._required:
+            return UnavailableError(f"model {shown(name)} is not available")
         if not found:
             return NotFoundError(f"no model {shown(name)}")
         (model,) = found

@@ -29,10 +29,12 @@ class Candidate:
 class Scan:
     """One look at the repository.
 
+    `names` are the models of which anything lies there, whatever may be wrong with it.
     `problems` are texts by model name about what is no candidate. A file that is being written keeps the
     candidate it was before. `again_s` is when another look is due although nothing changes; None: never.
     """
 
+    names: frozenset[str] = frozenset()
     candidates: tuple[Candidate, ...] = ()
     problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     again_s: float | None = None

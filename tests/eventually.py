@@ -1,0 +1,15 @@
+"""Bounded waiting for what another task or thread does."""
+
+import asyncio
+from collections.abc import Callable
+
+BOUND_S = 10.0
+
+
+async def eventually(holds: Callable[[], object], bound_s: float = BOUND_S) -> None:
+    """Return once `holds()` is true; AssertionError when it is not within the bound."""
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + bound_s
+    while not holds():
+        assert loop.time() < end_s, f"not within {bound_s:g} s: {holds}"
+        await asyncio.sleep(0.005)

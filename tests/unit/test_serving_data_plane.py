@@ -1,0 +1,427 @@
+"""The data plane: what is refused and why, deadlines, cancellation, admission."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from contracts import make_contract
+from eventually import eventually
+from manual_clock import ManualClock
+from servables import FunctionServable, features, row_sums
+
+from inference_server.core.clock import SystemClock
+from inference_server.core.contract import NanPolicy
+from inference_server.core.errors import (
+    ContractMismatchError,
+    DeadlineExceededError,
+    InternalError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+    UnavailableError,
+)
+from inference_server.core.tensor import TensorSpec
+from inference_server.serving.data_plane import Answer, Call, DataPlane, DataPlaneOptions
+from inference_server.serving.registry import Registry
+
+ROW = features((1, 2, 3))
+SLOW_NS = 10**9
+
+
+@contextmanager
+def plane_of(*servables, clock=None, threads=4, **options):
+    """Make a data plane over these servables; at its end nothing may be left in flight."""
+    registry = Registry()
+    for servable in servables:
+        registry.publish(servable, 1)
+    with ThreadPoolExecutor(threads) as executor:
+        plane = DataPlane(registry, clock or SystemClock(), DataPlaneOptions(**options), executor)
+        plane.registry = registry
+        yield plane
+    assert plane.calls_in_flight == 0
+    for model in registry.describe():
+        for version in model.versions:
+            assert registry.resolve(model.name, version.id.version).in_flight == 0
+
+
+def answer_of(servable, call):
+    """Return what one call to one servable gets."""
+    with plane_of(servable) as plane:
+        (result,) = asyncio.run(plane.answer([call], None))
+    return result
+
+
+class Gate:
+    """A function for a servable that waits in its run until it is opened."""
+
+    def __init__(self):
+        self.entered = threading.Semaphore(0)
+        self.open = threading.Event()
+
+    def __call__(self, rows):
+        self.entered.release()
+        assert self.open.wait(10)
+        return row_sums(rows)
+
+    async def wait_entered(self):
+        assert await asyncio.to_thread(self.entered.acquire, timeout=10)
+
+
+def test_an_answer_names_the_servable_and_its_outputs():
+    """Each answer carries the servable that gave it, and each output's spec with its rows."""
+    servable = FunctionServable(version=4)
+    result = answer_of(servable, Call("momentum", features((1, 2, 3), (4, 5, 6))))
+    assert isinstance(result, Answer)
+    assert result.servable is servable
+    ((spec, scores),) = result.outputs
+    assert spec == TensorSpec("score", "FP32", (-1, 1))
+    assert scores.tolist() == [[6.0], [15.0]]
+
+
+def test_each_call_gets_its_own_result_in_order():
+    """One part's error never fails another part, and results stand in the order of the calls."""
+    with plane_of(FunctionServable(), FunctionServable("slow", warm_up_ns=SLOW_NS)) as plane:
+        calls = [
+            Call("slow", ROW),
+            Call("nobody", ROW),
+            Call("momentum", ROW),
+            Call("momentum", features((1, 2))),
+        ]
+        results = asyncio.run(plane.answer(calls, None))
+    assert [type(result) for result in results] == [Answer, NotFoundError, Answer, InvalidRequestError]
+    assert results[0].servable.id.name == "slow"
+
+
+def test_rows_answered_are_counted_once_answered():
+    """Rows of answers count, on the loop as in the executor; rows of errors do not."""
+    with plane_of(FunctionServable(), FunctionServable("slow", warm_up_ns=SLOW_NS)) as plane:
+        calls = [Call(name, features((1, 2, 3), (1, 2, 3))) for name in ("momentum", "slow")]
+        asyncio.run(plane.answer([*calls, Call("momentum", features((1, 2)))], None))
+        assert [model.versions[0].rows_answered for model in plane.registry.describe()] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "text"),
+    [
+        ({}, "misses input 'features'; expected exactly 'features'"),
+        ({"x": ROW}, "has no input 'x'; expected exactly 'features'"),
+        ({"features": ROW, "x": ROW}, "has no input 'x'"),
+        (ROW.astype(np.float64), "features: FP32[?, 3] expects FP32, came FP64"),
+        (ROW.astype(np.int64), "expects FP32, came INT64"),
+        (ROW[0], "features: FP32[?, 3], came shape [3]"),
+        (ROW[np.newaxis], "came shape [1, 1, 3]"),
+        (features((1, 2)), "features: FP32[?, 3], came shape [1, 2]"),
+        (np.empty((0, 3), np.float32), "expects at least one row and no size of 0, came shape [0, 3]"),
+    ],
+)
+def test_wrong_inputs_are_refused_with_what_was_expected_and_what_came(inputs, text):
+    """D1, D3, D4, D5: names, dtype, rank, sizes and emptiness each have a text that tells both sides."""
+    servable = FunctionServable()
+    result = answer_of(servable, Call("momentum", inputs))
+    assert isinstance(result, InvalidRequestError)
+    assert text in str(result)
+    assert servable.runs == 0
+
+
+def test_zero_features_are_refused_even_where_sizes_vary():
+    """D5: a width of 0 is refused although the signature leaves the width open."""
+    servable = FunctionServable(inputs=(TensorSpec("features", "FP32", (-1, -1)),))
+    assert isinstance(
+        answer_of(servable, Call("momentum", np.empty((2, 0), np.float32))), InvalidRequestError
+    )
+
+
+def test_an_array_alone_is_refused_where_there_are_two_inputs():
+    """D1: with two inputs the array's input must be named."""
+    specs = (TensorSpec("a", "FP32", (-1, 3)), TensorSpec("b", "FP32", (-1, 3)))
+    result = answer_of(FunctionServable(inputs=specs), Call("momentum", ROW))
+    assert "takes 2 inputs ('a', 'b')" in str(result)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "text"),
+    [
+        (("x",), "has no output 'x'; it has 'score', 'twin'"),
+        (("score", "score"), "'score' is asked for twice"),
+    ],
+)
+def test_wrong_outputs_are_refused(outputs, text):
+    """D2: unknown and duplicate requested outputs are refused by name."""
+    result = answer_of(FunctionServable(outputs=("score", "twin")), Call("momentum", ROW, outputs=outputs))
+    assert isinstance(result, InvalidRequestError)
+    assert text in str(result)
+
+
+def test_requested_outputs_come_in_the_order_asked_for():
+    """Outputs stand in the order of the call; none named means all, in the file's order."""
+    servable = FunctionServable(outputs=("score", "twin"))
+    asked = answer_of(servable, Call("momentum", ROW, outputs=("twin", "score")))
+    assert [spec.name for spec, _ in asked.outputs] == ["twin", "score"]
+    assert [spec.name for spec, _ in answer_of(servable, Call("momentum", ROW)).outputs] == ["score", "twin"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_non_finite_features_are_refused_by_name_and_row(value):
+    """D11: under REFUSE neither NaN nor an infinity passes, and the text names feature and row."""
+    servable = FunctionServable(contract=make_contract(), n_features=2)
+    result = answer_of(servable, Call("momentum", features((1, 2), (3, value))))
+    assert isinstance(result, InvalidRequestError)
+    assert f"feature 'b' in row 1 is {value}" in str(result)
+    assert servable.runs == 0
+
+
+def test_nan_passes_where_the_contract_accepts_it_and_infinity_does_not():
+    """D11: ACCEPT is about NaN only."""
+    contract = make_contract(nan_policy=NanPolicy.ACCEPT)
+    servable = FunctionServable(contract=contract, n_features=2)
+    assert isinstance(answer_of(servable, Call("momentum", features((1, np.nan)))), Answer)
+    result = answer_of(servable, Call("momentum", features((np.nan, np.inf))))
+    assert "feature 'b' in row 0 is inf, the contract takes finite numbers and NaN" in str(result)
+
+
+def test_extreme_finite_features_pass():
+    """D11: subnormals, both zeros and the greatest float32 are numbers like any other."""
+    servable = FunctionServable(contract=make_contract(), n_features=2, function=lambda rows: rows[:, :1])
+    rows = features((1e-45, -0.0), (np.finfo(np.float32).max, np.finfo(np.float32).min))
+    assert isinstance(answer_of(servable, Call("momentum", rows)), Answer)
+
+
+def test_an_unverified_model_takes_what_its_file_takes():
+    """D11: without a contract NaN and infinity are the model's business."""
+    assert isinstance(answer_of(FunctionServable(), Call("momentum", features((1, np.nan, np.inf)))), Answer)
+
+
+def test_another_contract_is_a_mismatch():
+    """A call bound to another contract is refused before its inputs are looked at; the right hash passes."""
+    contract = make_contract()
+    servable = FunctionServable(contract=contract, n_features=2)
+    result = answer_of(servable, Call("momentum", features((1,)), contract_hash="f" * 64))
+    assert isinstance(result, ContractMismatchError)
+    assert contract.hash in str(result)
+    rows = features((1, 2))
+    assert isinstance(answer_of(servable, Call("momentum", rows, contract_hash=contract.hash)), Answer)
+    unverified = answer_of(FunctionServable(), Call("momentum", ROW, contract_hash="f" * 64))
+    assert "unverified" in str(unverified)
+
+
+@pytest.mark.parametrize("warm_up_ns", [0, SLOW_NS])
+def test_a_model_that_fails_tells_a_fixed_text_and_logs_the_rest(caplog, warm_up_ns):
+    """F10: whatever a run raises, the caller gets InternalError without its text; the log has it."""
+
+    def fail(_):
+        raise ZeroDivisionError("/secret/path")
+
+    result = answer_of(FunctionServable(function=fail, warm_up_ns=warm_up_ns), Call("momentum", ROW))
+    assert isinstance(result, InternalError)
+    assert "secret" not in str(result)
+    assert "/secret/path" in caplog.text
+
+
+@pytest.mark.parametrize("warm_up_ns", [0, SLOW_NS])
+@pytest.mark.parametrize("left_ns", [0, -1, -(10**18)])
+def test_nothing_starts_at_or_after_the_deadline(warm_up_ns, left_ns):
+    """E1, E3: a deadline of now or before is DeadlineExceededError and no run starts."""
+    clock = ManualClock()
+    servable = FunctionServable(warm_up_ns=warm_up_ns)
+    with plane_of(servable, clock=clock) as plane:
+        (result,) = asyncio.run(plane.answer([Call("momentum", ROW)], clock.monotonic_ns() + left_ns))
+    assert isinstance(result, DeadlineExceededError)
+    assert servable.runs == 0
+
+
+def test_runs_on_the_loop_stop_at_the_deadline():
+    """E1: of several quick calls, those whose turn comes after the deadline never run."""
+    clock = ManualClock()
+
+    def take_a_second(rows):
+        clock.advance(1)
+        return row_sums(rows)
+
+    servable = FunctionServable(function=take_a_second)
+    with plane_of(servable, clock=clock) as plane:
+        results = asyncio.run(plane.answer([Call("momentum", ROW)] * 4, clock.monotonic_ns() + int(2.5e9)))
+    assert [type(result) for result in results] == [Answer, Answer] + [DeadlineExceededError] * 2
+    assert servable.runs == 3
+
+
+def test_the_loop_gets_its_turn_between_quick_runs():
+    """A long list of quick calls lets other tasks run in between."""
+    clock = ManualClock()
+    others = []
+
+    def take_a_millisecond(rows):
+        clock.advance(0.001)
+        return row_sums(rows)
+
+    async def scenario(plane):
+        answering = asyncio.create_task(plane.answer([Call("momentum", ROW)] * 5, None))
+        while not answering.done():
+            others.append(1)
+            await asyncio.sleep(0)
+
+    with plane_of(FunctionServable(function=take_a_millisecond), clock=clock) as plane:
+        asyncio.run(scenario(plane))
+    assert len(others) >= 5
+
+
+def test_a_slow_model_is_given_up_at_the_deadline_and_let_go_when_it_ends():
+    """E1, B5: the caller hears in time, while the entry stays acquired until the run has really ended."""
+    gate = Gate()
+    clock = SystemClock()
+
+    async def scenario(plane):
+        entry = plane.registry.resolve("momentum", 0)
+        try:
+            deadline_ns = clock.monotonic_ns() + 30_000_000
+            (result,) = await asyncio.wait_for(plane.answer([Call("momentum", ROW)], deadline_ns), 5)
+            assert isinstance(result, DeadlineExceededError)
+            assert entry.in_flight == 1
+        finally:
+            gate.open.set()
+        await eventually(lambda: entry.in_flight == 0)
+        assert entry.rows_answered == 0
+
+    with plane_of(FunctionServable(function=gate, warm_up_ns=SLOW_NS)) as plane:
+        asyncio.run(scenario(plane))
+
+
+def test_a_call_that_waits_for_its_turn_past_the_deadline_never_runs():
+    """E1: what expired while it waited for a thread or a turn is not started."""
+    gate = Gate()
+    servable = FunctionServable(function=gate, warm_up_ns=SLOW_NS)
+    clock = SystemClock()
+
+    async def scenario(plane):
+        first = asyncio.create_task(plane.answer([Call("momentum", ROW)], None))
+        await gate.wait_entered()
+        (late,) = await plane.answer([Call("momentum", ROW)], clock.monotonic_ns() + 20_000_000)
+        assert isinstance(late, DeadlineExceededError)
+        gate.open.set()
+        assert isinstance((await first)[0], Answer)
+
+    with plane_of(servable, runs_per_servable=1) as plane:
+        asyncio.run(scenario(plane))
+    assert servable.runs == 1
+
+
+def test_a_model_that_hangs_starves_no_other():
+    """E8: a hanging model takes its own turns only; another slow model answers on a thread that is left."""
+    gate = Gate()
+
+    async def scenario(plane):
+        hanging = [asyncio.create_task(plane.answer([Call("hangs", ROW)], None)) for _ in range(5)]
+        await gate.wait_entered()
+        await gate.wait_entered()
+        (result,) = await asyncio.wait_for(plane.answer([Call("momentum", ROW)], None), 5)
+        assert isinstance(result, Answer)
+        gate.open.set()
+        await asyncio.gather(*hanging)
+
+    hangs = FunctionServable("hangs", function=gate, warm_up_ns=SLOW_NS)
+    with plane_of(hangs, FunctionServable(warm_up_ns=SLOW_NS), threads=3, runs_per_servable=2) as plane:
+        asyncio.run(scenario(plane))
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_caller_that_leaves_leaks_nothing(turns):
+    """E4: cancelled before the start, while waiting, or while running, every entry is let go once."""
+    gate = Gate()
+
+    async def scenario(plane):
+        calls = [Call("slow", ROW), Call("slow", ROW), Call("momentum", ROW)]
+        answering = asyncio.create_task(plane.answer(calls, None))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if turns == 3:
+            await gate.wait_entered()
+        answering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await answering
+        gate.open.set()
+        await eventually(lambda: plane.calls_in_flight == 0)
+        (result,) = await plane.answer([Call("slow", ROW)], None)
+        assert isinstance(result, Answer), "E5: the next call works"
+
+    slow = FunctionServable("slow", function=gate, warm_up_ns=SLOW_NS)
+    with plane_of(slow, FunctionServable(), runs_per_servable=1) as plane:
+        asyncio.run(scenario(plane))
+
+
+def test_cancelled_between_quick_runs_lets_the_rest_go():
+    """E4: a caller that leaves between two quick runs leaves nothing acquired, and the rest never runs."""
+    clock = ManualClock()
+
+    begun = asyncio.Event()
+
+    def take_a_millisecond(rows):
+        clock.advance(0.001)
+        begun.set()
+        return row_sums(rows)
+
+    servable = FunctionServable(function=take_a_millisecond)
+
+    async def scenario(plane):
+        answering = asyncio.create_task(plane.answer([Call("momentum", ROW)] * 50, None))
+        await begun.wait()
+        answering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await answering
+
+    with plane_of(servable, clock=clock) as plane:
+        asyncio.run(scenario(plane))
+    assert servable.runs < 50
+
+
+def test_exactly_the_excess_is_refused():
+    """E6: with room for 3, of 5 calls in flight 2 are refused, and room is there again afterwards."""
+    gate = Gate()
+
+    async def scenario(plane):
+        first = asyncio.create_task(plane.answer([Call("momentum", ROW)] * 2, None))
+        await gate.wait_entered()
+        second = asyncio.create_task(plane.answer([Call("momentum", ROW)] * 3, None))
+        await gate.wait_entered()
+        gate.open.set()
+        results = [*await first, *await second]
+        assert [type(result) for result in results] == [Answer] * 3 + [OverloadedError] * 2
+        await eventually(lambda: plane.calls_in_flight == 0)
+        assert isinstance((await plane.answer([Call("momentum", ROW)], None))[0], Answer)
+
+    with plane_of(
+        FunctionServable(function=gate, warm_up_ns=SLOW_NS), max_calls_in_flight=3, runs_per_servable=3
+    ) as plane:
+        asyncio.run(scenario(plane))
+
+
+def test_where_a_call_runs_follows_its_expected_time():
+    """The inline bound counts rows: a quick model's large batch goes to the executor."""
+    threads = []
+
+    def note_thread(rows):
+        threads.append(threading.current_thread() is threading.main_thread())
+        return row_sums(rows)
+
+    with plane_of(FunctionServable(function=note_thread, warm_up_ns=1000), inline_below_ns=10_000) as plane:
+        for rows in (1, 9, 10):
+            asyncio.run(plane.answer([Call("momentum", np.ones((rows, 3), np.float32))], None))
+    assert threads == [True, True, False]
+
+
+def test_a_server_that_shuts_down_is_unavailable():
+    """F3: once the executor is shut down, a slow model's call is UnavailableError, not a bug."""
+    with plane_of(FunctionServable(warm_up_ns=SLOW_NS)) as plane:
+        plane._executor.shutdown()
+        (result,) = asyncio.run(plane.answer([Call("momentum", ROW)], None))
+    assert isinstance(result, UnavailableError)
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_calls_in_flight": 0}, {"runs_per_servable": 0}, {"inline_below_ns": -1}]
+)
+def test_impossible_bounds_are_refused(options):
+    """Bounds that could never admit a call are refused when they are made."""
+    with pytest.raises(ValueError, match="expected bounds"):
+        DataPlaneOptions(**options)
