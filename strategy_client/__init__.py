@@ -8,11 +8,14 @@ from strategy_client.events import MarketTick, NoSignal, Outcome, Reason, Signal
 from strategy_client.factory import StrategyFactory
 from strategy_client.features import FeatureSet
 from strategy_client.history import History
+from strategy_client.predictor.client import InferenceClient
+from strategy_client.runner import StrategyRunner
 
 __all__ = [
     "ConfigurationError",
     "FeatureSet",
     "History",
+    "InferenceClient",
     "MarketTick",
     "NoSignal",
     "Outcome",
@@ -21,4 +24,5 @@ __all__ = [
     "SignalResult",
     "StrategyConfig",
     "StrategyFactory",
+    "StrategyRunner",
 ]

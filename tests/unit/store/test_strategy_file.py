@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from decimal import Decimal
 
 import pytest
@@ -292,14 +291,3 @@ def test_a_path_that_is_not_there(tmp_path):
         read_strategies(tmp_path / "gone.yaml", StrategyFactory())
     with pytest.raises(ConfigurationError, match=r"expected 1 to 1000 files ending in .yaml or .yml"):
         read_strategies(tmp_path, StrategyFactory())
-
-
-def test_the_root_package_imports_no_yaml():
-    """The base install is grpcio, protobuf and numpy: importing the client brings in no YAML reader."""
-    import subprocess
-
-    script = (
-        "import sys, strategy_client; print([n for n in ('yaml', 'pyarrow', 'rich') if n in sys.modules])"
-    )
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "[]"
