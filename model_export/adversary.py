@@ -114,7 +114,8 @@ def _ensembles(estimator: Any, view: View) -> Iterator[tuple[View, Ensemble]]:
     if type(estimator) in FAMILIES:
         yield view, read_ensemble(estimator)
     elif isinstance(estimator, Pipeline):
-        yield from _ensembles(estimator.steps[-1][1], _after(view, estimator[:-1].transform))
+        seen = _after(view, estimator[:-1].transform) if len(estimator) > 1 else view
+        yield from _ensembles(estimator.steps[-1][1], seen)
     elif isinstance(estimator, BaggingClassifier | BaggingRegressor):
         for member, columns in zip(estimator.estimators_, estimator.estimators_features_, strict=True):
             yield from _ensembles(member, _after(view, _taking(columns)))
@@ -131,7 +132,7 @@ def _members(estimator: Any) -> Sequence[Any]:
     if hasattr(estimator, "calibrated_classifiers_"):
         return [calibrated.estimator for calibrated in estimator.calibrated_classifiers_]
     if hasattr(estimator, "estimators_"):
-        return list(np.ravel(np.asarray(estimator.estimators_, dtype=object)))
+        return list(estimator.estimators_)
     frozen = getattr(estimator, "estimator", None)
     return [] if frozen is None else [frozen]
 

@@ -176,7 +176,7 @@ def _classes(estimator: Any) -> Sequence[Any]:
     if classes.ndim != 1:
         raise ExportError("the classifier has several targets, expected one")
     if len(classes) < 2:
-        raise ExportError(f"the classifier knows one class, {classes[0]!r}: expected two or more")
+        raise ExportError(f"the classifier knows one class, {classes[0]}: expected two or more")
     labels: Sequence[Any] = _labels(classes).tolist()
     return labels
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-
 from real_ticks import DATA, binance_trades
 
 FEATURES = ("total_return", "momentum_5", "volatility", "price", "speed")
@@ -18,7 +17,7 @@ SOURCES = ("walk", "trades")
 
 @cache
 def feature_matrix(source: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return features, float64 of float32 values, shape (more than 15,000, 5), and the return that followed."""
+    """Return features, shape (more than 15,000, 5), and the return that followed each row."""
     prices = _walk() if source == "walk" else _trades()
     at = np.arange(LOOKBACK, len(prices) - HORIZON)
     returns = np.diff(prices) / prices[:-1]

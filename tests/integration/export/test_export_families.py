@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures_export import FEATURES, SOURCES, TRAIN_ROWS, answers, feature_matrix, present, sides, with_gaps
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
@@ -34,7 +35,6 @@ from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from fixtures_export import FEATURES, SOURCES, TRAIN_ROWS, answers, feature_matrix, present, sides, with_gaps
 from model_export import ParityError, export_model
 
 Make = Callable[[], Any]
@@ -237,7 +237,7 @@ def test_neighbours_parity(nearest: type, tmp_path: Path) -> None:
 
 
 def test_neighbours_that_tie_are_refused_with_their_rows(tmp_path: Path) -> None:
-    """Nearest neighbours that lie equally far are chosen by chance: the export shows the rows, writes nothing."""
+    """Neighbours that lie equally far are chosen by chance: the export shows the rows and writes nothing."""
     random = np.random.default_rng(0)
     grid = random.integers(0, 4, size=(400, 2)).astype(np.float64)
     estimator = KNeighborsClassifier(5).fit(grid, random.integers(0, 2, size=400))

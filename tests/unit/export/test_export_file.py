@@ -1,0 +1,208 @@
+"""The file that an export writes: its place, its bytes, its contract."""
+
+import hashlib
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import joblib
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from fixtures_export import FEATURES, TRAIN_ROWS, answers, feature_matrix, sides, with_gaps
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from inference_server.adapters.vetting import vet
+from inference_server.core.contract import METADATA_KEY, Contract, NanPolicy, OutputKind
+from model_export import export_model
+
+TRAINED = datetime(2024, 8, 9, 12, 30, 15, 250, tzinfo=UTC)
+AGAIN = """
+import sys, joblib, numpy
+from datetime import datetime
+from model_export import export_model
+report = export_model(
+    joblib.load(sys.argv[1]), name="same", models=sys.argv[3], samples=numpy.load(sys.argv[2]),
+    feature_names=sys.argv[4].split(","), trained_at=datetime.fromisoformat(sys.argv[5]),
+)
+print(report.digest)
+"""
+
+
+def forest(gaps: bool = True) -> tuple[RandomForestClassifier, np.ndarray]:
+    features, returns = feature_matrix("walk")
+    train = with_gaps(features[:TRAIN_ROWS]) if gaps else features[:TRAIN_ROWS]
+    estimator = RandomForestClassifier(10, max_depth=6, random_state=0)
+    return estimator.fit(train, np.array(["SELL", "HOLD", "BUY"])[sides(returns, 3)[:TRAIN_ROWS]]), train
+
+
+def contract_of(path: Path) -> Contract:
+    texts = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    return Contract.from_json(texts[METADATA_KEY])
+
+
+def test_contract_says_what_was_given(tmp_path: Path) -> None:
+    """The contract in the file holds what was given and what was learned from the samples."""
+    estimator, train = forest()
+    report = export_model(
+        estimator,
+        name="momentum",
+        models=tmp_path,
+        samples=train,
+        feature_names=FEATURES,
+        version=7,
+        window=20,
+        includes_current_tick=False,
+        trained_at=TRAINED,
+    )
+    contract = contract_of(report.path)
+    assert report.path == tmp_path / "momentum.onnx"
+    assert report.digest == hashlib.sha256(report.path.read_bytes()).hexdigest()
+    assert (contract.model, contract.version, onnx.load(report.path).model_version) == ("momentum", 7, 7)
+    assert contract.feature_names == FEATURES
+    assert (contract.window, contract.includes_current_tick) == (20, False)
+    assert contract.nan_policy is NanPolicy.ACCEPT
+    assert contract.estimator == "RandomForestClassifier"
+    assert [library for library, _ in contract.libraries] == ["numpy", "onnx", "scikit-learn", "skl2onnx"]
+    assert contract.trained_at_ns == 1_723_206_615_000_250_000
+    narrow = train.astype(np.float32)
+    assert [span.low for span in contract.training_ranges] == np.nanmin(narrow, axis=0).tolist()
+    assert [span.high for span in contract.training_ranges] == np.nanmax(narrow, axis=0).tolist()
+    assert contract.hash == report.contract.hash
+
+
+def test_golden_rows_hold_every_kind(tmp_path: Path) -> None:
+    """256 golden rows travel, samples, threshold rows and NaN among them, and the file answers them."""
+    estimator, train = forest()
+    report = export_model(estimator, name="golden", models=tmp_path, samples=train, feature_names=FEATURES)
+    golden = contract_of(report.path).golden
+    assert len(golden.inputs) == 256
+    assert np.isnan(golden.inputs).any()
+    known = {row.tobytes() for row in train.astype(np.float32)}
+    assert 0 < sum(row.tobytes() in known for row in golden.inputs) < 200
+    assert golden.mismatches(answers(report.path, golden.inputs)) == []
+    best = np.sort(estimator.predict_proba(golden.inputs.astype(np.float64)), axis=1)
+    assert (best[:, -1] - best[:, -2] > 2e-5).all()
+
+
+def test_sidecar_takes_the_file(tmp_path: Path) -> None:
+    """The sidecar's own vetting passes the file under its name, and refuses it under another."""
+    estimator, train = forest()
+    report = export_model(estimator, name="good", models=tmp_path, samples=train, feature_names=FEATURES)
+    assert vet(report.path.read_bytes(), "good").refusal == ""
+    assert "the file's place says 'other'" in vet(report.path.read_bytes(), "other").refusal
+
+
+def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
+    """The same estimator, samples and training time give the same file, in another process too."""
+    estimator, train = forest()
+    joblib.dump(estimator, tmp_path / "forest.joblib")
+    np.save(tmp_path / "train.npy", train)
+    digests = set()
+    for seed in ("1", "2"):
+        arguments = ["forest.joblib", "train.npy", f"models{seed}", ",".join(FEATURES), TRAINED.isoformat()]
+        finished = subprocess.run(
+            [sys.executable, "-c", AGAIN, *arguments],
+            cwd=tmp_path,
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        digests.add(finished.stdout.strip())
+    here = export_model(
+        estimator,
+        name="same",
+        models=tmp_path,
+        samples=train,
+        feature_names=FEATURES,
+        trained_at=TRAINED,
+    )
+    assert digests == {here.digest}
+
+
+def test_signature(tmp_path: Path) -> None:
+    """One float32 input `features`, any number of rows; label and float32 probabilities; no zipmap."""
+    estimator, train = forest()
+    report = export_model(estimator, name="sig", models=tmp_path, samples=train, feature_names=FEATURES)
+    session = ort.InferenceSession(report.path.read_bytes(), providers=["CPUExecutionProvider"])
+    assert [(i.name, i.type, i.shape) for i in session.get_inputs()] == [
+        ("features", "tensor(float)", ["rows", 5])
+    ]
+    assert [(o.name, o.type, o.shape) for o in session.get_outputs()] == [
+        ("label", "tensor(string)", ["rows"]),
+        ("probabilities", "tensor(float)", ["rows", 3]),
+    ]
+
+
+def test_scores_stand_for_missing_probabilities(tmp_path: Path) -> None:
+    """A classifier without probabilities answers its label and its decision scores, as a value."""
+    features, returns = feature_matrix("walk")
+    train = features[:TRAIN_ROWS]
+    estimator = make_pipeline(StandardScaler(), LinearSVC(random_state=0, max_iter=20_000))
+    estimator.fit(train, sides(returns, 2)[:TRAIN_ROWS])
+    report = export_model(estimator, name="svc", models=tmp_path, samples=train, feature_names=FEATURES)
+    assert [(o.name, o.kind) for o in report.contract.outputs] == [
+        ("label", OutputKind.LABEL),
+        ("scores", OutputKind.VALUE),
+    ]
+    assert answers(report.path, features[:3])["scores"].shape == (3, 1)
+    assert report.contract.estimator == "Pipeline(StandardScaler, LinearSVC)"
+
+
+@pytest.mark.parametrize(
+    ("meanings", "expected"),
+    [(None, ("", "")), ({1: "BUY", 0: "SELL"}, ("SELL", "BUY")), ({1: "BUY"}, ("", "BUY"))],
+)
+def test_side_of_a_number_is_never_guessed(
+    meanings: dict[int, str] | None, expected: tuple[str, str], tmp_path: Path
+) -> None:
+    """Classes 0 and 1 mean nothing until they are given a meaning."""
+    features, returns = feature_matrix("walk")
+    estimator = make_pipeline(StandardScaler(), LogisticRegression())
+    estimator.fit(features[:TRAIN_ROWS], sides(returns, 2)[:TRAIN_ROWS])
+    report = export_model(
+        estimator,
+        name="m",
+        models=tmp_path,
+        samples=features[:TRAIN_ROWS],
+        feature_names=FEATURES,
+        meanings=meanings,
+    )
+    assert report.contract.outputs[1].classes == ("0", "1")
+    assert report.contract.outputs[1].meanings == expected
+
+
+def test_class_named_for_a_side_means_it(tmp_path: Path) -> None:
+    """Classes that are called BUY, HOLD and SELL mean that."""
+    estimator, train = forest()
+    report = export_model(estimator, name="m", models=tmp_path, samples=train, feature_names=FEATURES)
+    assert report.contract.outputs[0].meanings == ("BUY", "HOLD", "SELL")
+
+
+def test_versions_stand_side_by_side(tmp_path: Path) -> None:
+    """Layout `versions` writes NAME/VERSION/model.onnx and leaves nothing else behind."""
+    features, returns = feature_matrix("walk")
+    train = features[:TRAIN_ROWS]
+    estimator = LinearRegression().fit(train, returns[:TRAIN_ROWS])
+    for version in (1, 2):
+        export_model(
+            estimator,
+            name="line",
+            models=tmp_path,
+            samples=train,
+            feature_names=FEATURES,
+            version=version,
+            layout="versions",
+        )
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert files == ["line/1/model.onnx", "line/2/model.onnx"]
+    answer = answers(tmp_path / "line/2/model.onnx", features[:4])["value"]
+    assert answer.shape == (4, 1)
+    assert answer.dtype == np.float32
