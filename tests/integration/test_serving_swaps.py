@@ -10,6 +10,7 @@ from onnx_files import score_contract, score_model
 from servables import FunctionServable
 from sidecar_inside import VettingInThread, inside, put
 
+from inference_server.adapters.model_repository import FolderRepositoryOptions
 from inference_server.core.errors import NotFoundError, UnavailableError
 from inference_server.core.servable import ServableId, State
 from inference_server.serving.data_plane import Call
@@ -172,7 +173,8 @@ def test_a_slow_writer_is_no_error_and_is_served_when_done(tmp_path):
     content = score_model(bias=2, padding=20_000)
 
     async def scenario():
-        async with inside(tmp_path) as parts:
+        patient = FolderRepositoryOptions(quiet_s=0.02, settle_s=20)
+        async with inside(tmp_path, repository_options=patient) as parts:
             await parts.settled()
             problems = []
             with file.open("wb", buffering=0) as out:
