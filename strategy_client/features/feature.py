@@ -13,7 +13,7 @@ from strategy_client.features.breakout import BreakoutDown, BreakoutUp
 from strategy_client.features.level import HistoryLength, Price, ZScore
 from strategy_client.features.returns import MeanAbsReturn, Return, Volatility
 
-# Each n-th tick costs O(n) (see `window`); this many keep that tick below some milliseconds.
+# Each n-th tick costs O(n) (see `window`): for this many about two milliseconds.
 MAX_WINDOW: Final = 10_000
 
 

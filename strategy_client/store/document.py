@@ -80,7 +80,13 @@ class _Walk:
             return self._mapping(loader, node, place)
         if isinstance(node, yaml.SequenceNode):
             return [self._item(loader, item, (*place, index)) for index, item in enumerate(node.value)]
-        return loader.construct_object(node)
+        try:
+            return loader.construct_object(node)
+        except (ValueError, AttributeError, LookupError, TypeError) as error:
+            # PyYAML lets these out for a value that is not what its tag says: a date of a 13th month.
+            kind = node.tag.rpartition(":")[2]
+            problem = f"{node.value!r} is no {kind}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
     def _item(self, loader: yaml.SafeLoader, node: yaml.Node, place: Place) -> Any:
         self.lines[place] = node.start_mark.line + 1

@@ -259,6 +259,8 @@ def test_what_holds_for_all_stands_in_one_file(tmp_path):
             "a: !!python/object:os.system x\n",
             "strategies.yaml:1: not YAML: could not determine a constructor",
         ),
+        ("\na: 2024-13-01\n", "strategies.yaml:2: not YAML: '2024-13-01' is no timestamp"),
+        ("a: !!timestamp x\n", "strategies.yaml:1: not YAML: 'x' is no timestamp"),
         ("a: *gone\n", "strategies.yaml:1: not YAML: found undefined alias"),
         ("a: \x00\n", "strategies.yaml: not YAML: "),
         ("a: &a [*a]\n", "strategies.yaml: not YAML: nested more than 32 deep"),
