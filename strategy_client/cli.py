@@ -33,6 +33,7 @@ from strategy_client.store.strategy_file import StrategyFile, read_strategies
 from strategy_client.table import Finding, check_table, summary_table
 
 PLAIN_LINES: Final = 10
+PIPED_WIDTH: Final = 120
 CHECK_TIMEOUT_S: Final = 5.0
 
 app = typer.Typer(
@@ -42,7 +43,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console(highlight=False)
+# Not narrower than a table needs where nobody looks at a terminal.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 err = Console(stderr=True, highlight=False)
 
 Strategies = Annotated[Path, typer.Option(help="A YAML file of strategies, or a folder of them.")]

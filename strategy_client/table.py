@@ -27,8 +27,8 @@ class Finding:
 def summary_table(summary: Summary) -> RenderableType:
     """Return one row a strategy, and below it the run as a whole."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("strategy", "ticks", "BUY", "SELL", "no signal, by reason", "answered by"):
-        table.add_column(title, justify="right" if title in {"ticks", "BUY", "SELL"} else "left")
+    for title in ("strategy", "ticks", "BUY", "SELL", "no signal because", "answered by"):
+        table.add_column(title, justify="right" if title in {"ticks", "BUY", "SELL"} else "left", no_wrap=True)
     for each in summary.strategies:
         table.add_row(
             each.strategy_id,

@@ -90,6 +90,9 @@ def read_description(response: pb.DescribeModelsResponse) -> Description:
 def read_tensor(tensor: pb.Tensor) -> NDArray[Any]:
     """Read one tensor; BYTES becomes an array of str. MalformedAnswerError when the bytes do not fit."""
     shape = tuple(tensor.shape)
+    # numpy would work a negative size out by itself.
+    if any(size < 0 for size in shape):
+        raise MalformedAnswerError(f"output {tensor.name!r} has shape {shape}")
     try:
         if tensor.datatype == "BYTES":
             return np.array(_read_texts(tensor.raw), dtype=np.object_).reshape(shape)

@@ -1,0 +1,506 @@
+"""A tick in, one outcome a strategy out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from fixtures_ticks import tick, ticks
+
+from strategy_client.bindings import Bindings, Wanted
+from strategy_client.configuration import ConfigurationError, StrategyConfig
+from strategy_client.events import MarketTick, NoSignal, Outcome, Reason, Signal, SignalResult
+from strategy_client.executor import MAX_LOGGED_ERRORS, StrategyExecutor
+from strategy_client.features import FeatureSet
+from strategy_client.predictor.description import (
+    Contract,
+    Description,
+    ModelDescription,
+    NanPolicy,
+    OutputKind,
+    OutputMeaning,
+    VersionDescription,
+    VersionState,
+)
+from strategy_client.predictor.port import Answer, Prediction, Question, Refusal
+from strategy_client.processors.model import ClassMeanings, ModelReference, PredictionRow
+from strategy_client.runner import RunnerOptions, StrategyRunner
+
+FEATURES = ("price", "return_3")
+
+
+@dataclass
+class Scripted:
+    """A processor that does what it is told on each tick."""
+
+    act: Callable[[MarketTick, Sequence[MarketTick]], Any]
+    length: int = 1
+
+    def process_tick(self, now: MarketTick, history: Sequence[MarketTick]) -> Any:
+        """Do it."""
+        return self.act(now, history)
+
+    def get_required_history_length(self) -> int:
+        """Return what was set."""
+        return self.length
+
+    def supports_instrument(self, token: int) -> bool:
+        """Take all but 13."""
+        return token != 13
+
+    def get_strategy_name(self) -> str:
+        """Return a name."""
+        return "scripted"
+
+
+@dataclass
+class LearnedScripted:
+    """A learned processor that buys whatever the answer is; it keeps what it saw."""
+
+    model: ModelReference = field(default_factory=lambda: ModelReference("m"))
+    features: FeatureSet = field(default_factory=lambda: FeatureSet(FEATURES))
+    interpreted: Callable[[MarketTick, Any, PredictionRow], SignalResult | Reason] | None = None
+    bound: list[ClassMeanings] = field(default_factory=list)
+    rows: list[PredictionRow] = field(default_factory=list)
+
+    def process_tick(self, now: MarketTick, history: Sequence[MarketTick]) -> None:
+        """Never be called by a runner of ours."""
+        raise AssertionError
+
+    def get_required_history_length(self) -> int:
+        """Return the features' window."""
+        return self.features.window
+
+    def supports_instrument(self, token: int) -> bool:
+        """Take any."""
+        return True
+
+    def get_strategy_name(self) -> str:
+        """Return a name."""
+        return "learned"
+
+    def bind(self, meanings: ClassMeanings) -> None:
+        """Keep the meanings."""
+        self.bound.append(meanings)
+
+    def extract_features(self, now: MarketTick, history: Sequence[MarketTick]) -> Any:
+        """Never be called by a runner of ours."""
+        raise AssertionError
+
+    def interpret(self, now: MarketTick, features: Any, prediction: PredictionRow) -> SignalResult | Reason:
+        """Buy, at a price that is not the tick's."""
+        self.rows.append(prediction)
+        if self.interpreted is not None:
+            return self.interpreted(now, features, prediction)
+        return SignalResult("BUY", max(prediction.probabilities), 10, Decimal(1), metadata={"own": 1})
+
+
+class Settled:
+    """Answers that are there already."""
+
+    request_id = "r-1"
+
+    def __init__(self, answers: Sequence[Answer]) -> None:
+        self._answers = answers
+
+    def result(self) -> Sequence[Answer]:
+        """Return them."""
+        return self._answers
+
+
+@dataclass
+class RecordingPredictor:
+    """Answers at once, by a function, and keeps every request."""
+
+    answer: Callable[[Question], Answer]
+    requests: list[list[Question]] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+
+    def submit(self, questions: Sequence[Question], deadline_ns: int) -> Settled:
+        """Keep the questions and answer them."""
+        self.requests.append(list(questions))
+        self.events.append("submit")
+        return Settled([self.answer(question) for question in questions])
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def contract(**changes: Any) -> Contract:
+    """Return the contract of the model `m`."""
+    fields: dict[str, Any] = {
+        "hash": "h1",
+        "feature_names": FEATURES,
+        "window": 3,
+        "includes_current_tick": True,
+        "nan_policy": NanPolicy.REFUSE,
+        "outputs": (
+            OutputMeaning("label", OutputKind.LABEL, ("0", "1"), ("SELL", "BUY")),
+            OutputMeaning("probabilities", OutputKind.PROBABILITIES, ("0", "1"), ("SELL", "BUY")),
+        ),
+    }
+    return Contract(**{**fields, **changes})
+
+
+def description(served: Contract | None, **changes: Any) -> Description:
+    """Describe the model `m` at version 4."""
+    version = VersionDescription(4, VersionState.AVAILABLE, "", "d4", served, ("FP32",))
+    model = ModelDescription("m", (version,), 4)
+    return Description({"m": model}, ready=True, **changes)
+
+
+def yes(question: Question, **changes: Any) -> Prediction:
+    """Answer each row with class 1 at 0.75."""
+    rows = len(question.features)
+    outputs = {
+        "label": np.ones(rows, np.int64),
+        "probabilities": np.tile(np.array([0.25, 0.75]), (rows, 1)),
+    }
+    fields = {"version": 4, "digest": "d4", "contract_hash": "h1", "outputs": outputs}
+    return Prediction(question.model, **{**fields, **changes})
+
+
+def config(strategy_id: str, tokens: Sequence[int] = (1,), **changes: Any) -> StrategyConfig:
+    """Return a configuration."""
+    return StrategyConfig(strategy_id, "scripted", {}, ("paper",), tuple(tokens), **changes)
+
+
+def buys(now: MarketTick, history: Sequence[MarketTick]) -> SignalResult:
+    """Buy."""
+    return SignalResult("BUY", 0.5, 10, now.last_price)
+
+
+def run(act: Callable[..., Any], **changes: Any) -> Outcome:
+    """Return what one tick gives to a strategy that does `act`."""
+    (outcome,) = StrategyRunner([StrategyExecutor(Scripted(act), config("s", **changes))]).process(tick(100))
+    return outcome
+
+
+def learned_runner(
+    processors: Mapping[str, LearnedScripted],
+    answer: Callable[[Question], Answer] = yes,
+    served: Contract | None = None,
+    tokens: Sequence[int] = (1,),
+    extra: Sequence[StrategyExecutor] = (),
+) -> tuple[StrategyRunner, RecordingPredictor, Bindings]:
+    """Return a runner of learned strategies whose bindings are fresh."""
+    predictor = RecordingPredictor(answer)
+    wanted = [Wanted(name, each.model, each.features) for name, each in processors.items()]
+    bindings = Bindings(wanted, lambda _models: description(served or contract()))
+    bindings.refresh()
+    executors = [StrategyExecutor(each, config(name, tokens)) for name, each in processors.items()]
+    return StrategyRunner([*executors, *extra], predictor, bindings, RunnerOptions()), predictor, bindings
+
+
+def last(runner: StrategyRunner, prices: Sequence[object] = (100, 101, 102)) -> list[Outcome]:
+    """Return the outcomes of the last of some ticks."""
+    return [runner.process(each) for each in ticks(prices)][-1]
+
+
+def reasons(outcomes: Sequence[Outcome]) -> list[Any]:
+    """Return each outcome's side or reason."""
+    return [o.signal_type if isinstance(o, Signal) else o.reason for o in outcomes]
+
+
+def test_signal_takes_price_and_time_from_the_tick() -> None:
+    """A signal's price is the tick's, whatever the processor says."""
+    outcome = run(lambda now, history: SignalResult("SELL", 1, 3, Decimal(7)))
+    assert isinstance(outcome, Signal)
+    assert (outcome.signal_type, outcome.price, outcome.quantity) == ("SELL", Decimal(100), 3)
+    assert outcome.timestamp == tick(100).timestamp
+
+
+@pytest.mark.parametrize(
+    ("result", "names"),
+    [
+        (SignalResult("BUY", 1.01, 1, Decimal(1)), "confidence"),
+        (SignalResult("BUY", -0.1, 1, Decimal(1)), "confidence"),
+        (SignalResult("BUY", float("nan"), 1, Decimal(1)), "confidence"),
+        (SignalResult("BUY", 0.5, 0, Decimal(1)), "quantity"),
+        (SignalResult("BUY", 0.5, 1.5, Decimal(1)), "quantity"),  # type: ignore[arg-type] a user's slip
+        (SignalResult("BUY", 0.5, 1, Decimal(0)), "price"),
+        (SignalResult("BUY", 0.5, 1, Decimal("NaN")), "price"),
+        (SignalResult("LONG", 0.5, 1, Decimal(1)), "signal_type"),  # type: ignore[arg-type] a user's slip
+    ],
+)
+def test_invalid_signal_names_what_is_wrong(result: SignalResult, names: str) -> None:
+    """Each rule of validation refuses with INVALID_SIGNAL and the field's name."""
+    outcome = run(lambda now, history: result)
+    assert isinstance(outcome, NoSignal)
+    assert outcome.reason is Reason.INVALID_SIGNAL
+    assert names in outcome.detail
+
+
+def test_hold_is_never_emitted() -> None:
+    """None and a HOLD result are both the reason HOLD."""
+    for result in (None, SignalResult("HOLD", 0.5, 1, Decimal(1))):
+        outcome = run(lambda now, history, result=result: result)
+        assert reasons([outcome]) == [Reason.HOLD]
+
+
+@pytest.mark.parametrize(
+    ("limits", "quantity"),
+    [
+        ({"max_position_size": 4}, 4),
+        ({"risk_multiplier": Decimal("0.5")}, 5),
+        ({"risk_multiplier": Decimal(3), "max_position_size": 20}, 20),
+    ],
+)
+def test_limits_hold_the_quantity(limits: dict[str, Any], quantity: int) -> None:
+    """The quantity is scaled by the multiplier, then capped by the position size."""
+    outcome = run(buys, **limits)
+    assert isinstance(outcome, Signal)
+    assert outcome.quantity == quantity
+
+
+def test_quantity_scaled_to_nothing_is_invalid() -> None:
+    """A multiplier that leaves less than one unit gives no signal."""
+    assert reasons([run(buys, risk_multiplier=Decimal("0.01"))]) == [Reason.INVALID_SIGNAL]
+
+
+def test_disabled_strategy_is_silent_but_stays_warm() -> None:
+    """A disabled strategy says DISABLED; its history goes on, so that it is warm when it is enabled."""
+    executor = StrategyExecutor(Scripted(buys, length=3), config("s", enabled=False))
+    runner = StrategyRunner([executor])
+    came = [runner.process(each) for each in ticks([1, 2])]
+    executor.enabled = True
+    came.append(runner.process(tick(3)))
+    assert [reasons(each) for each in came] == [[Reason.DISABLED], [Reason.DISABLED], ["BUY"]]
+
+
+def test_warming_up_until_the_history_is_long_enough() -> None:
+    """Before its required history a processor is not called."""
+    runner = StrategyRunner([StrategyExecutor(Scripted(buys, length=3), config("s"))])
+    assert [reasons(runner.process(each))[0] for each in ticks([1, 2, 3])] == [
+        Reason.WARMING_UP,
+        Reason.WARMING_UP,
+        "BUY",
+    ]
+
+
+def test_a_processor_that_raises_degrades_only_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """H8: the others go on, the traceback is in the log, and a raise on every tick does not fill it."""
+
+    def fails(now: MarketTick, history: Sequence[MarketTick]) -> None:
+        raise ZeroDivisionError("bad luck")
+
+    bad = StrategyExecutor(Scripted(fails), config("bad"))
+    runner = StrategyRunner([bad, StrategyExecutor(Scripted(buys), config("good"))])
+    for each in ticks([1] * (MAX_LOGGED_ERRORS + 5)):
+        outcomes = runner.process(each)
+        assert reasons(outcomes) == [Reason.PROCESSOR_ERROR, "BUY"]
+    assert isinstance(outcomes[0], NoSignal)
+    assert outcomes[0].detail == "ZeroDivisionError: bad luck"
+    assert bad.counts["PROCESSOR_ERROR"] == MAX_LOGGED_ERRORS + 5
+    assert len(caplog.records) == MAX_LOGGED_ERRORS
+    assert caplog.records[0].exc_info
+
+
+@pytest.mark.parametrize(
+    ("price", "reason"),
+    [
+        ("NaN", Reason.NON_FINITE),
+        ("sNaN", Reason.NON_FINITE),
+        ("Infinity", Reason.NON_FINITE),
+        ("1e999", Reason.NON_FINITE),
+        ("0", Reason.OUT_OF_RANGE),
+        ("-1", Reason.OUT_OF_RANGE),
+    ],
+)
+def test_bad_price_is_refused_at_the_edge(price: str, reason: Reason) -> None:
+    """H6: a bad price gives every strategy its reason, reaches no history, and is counted."""
+    seen: list[int] = []
+    runner = StrategyRunner(
+        [
+            StrategyExecutor(Scripted(lambda now, history: seen.append(len(history)), 2), config("a")),
+            StrategyExecutor(Scripted(buys), config("b")),
+        ]
+    )
+    runner.process(tick(100))
+    assert reasons(runner.process(tick(price))) == [reason, reason]
+    runner.process(tick(101))
+    assert seen == [2]
+    assert runner.counts.invalid == 1
+
+
+def test_naive_time_is_refused() -> None:
+    """A tick whose time has no zone is STALE_TICK: its age cannot be told."""
+    naive = MarketTick(1, Decimal(1), tick(1).timestamp.replace(tzinfo=None))
+    runner = StrategyRunner([StrategyExecutor(Scripted(buys), config("s"))])
+    assert reasons(runner.process(naive)) == [Reason.STALE_TICK]
+
+
+def test_unknown_instrument_touches_no_strategy() -> None:
+    """H6: a tick that no strategy looks at has no outcome and is counted."""
+    runner = StrategyRunner([StrategyExecutor(Scripted(buys), config("s"))])
+    assert runner.process(tick(1, token=99)) == []
+    assert runner.counts.unknown_instrument == 1
+
+
+def test_ticks_from_the_past_are_counted() -> None:
+    """H6: a tick older than the newest of its instrument is counted; an equal time is not."""
+    runner = StrategyRunner([StrategyExecutor(Scripted(buys), config("s"))])
+    for second in (5, 5, 3, 6):
+        runner.process(tick(1, second=second))
+    assert runner.counts.out_of_order == 1
+
+
+def test_instruments_have_histories_of_their_own() -> None:
+    """One strategy on two instruments never sees the one in the history of the other."""
+    mixed: list[set[int]] = []
+    watch = Scripted(lambda now, history: mixed.append({each.instrument_token for each in history}), 2)
+    runner = StrategyRunner([StrategyExecutor(watch, config("s", (1, 2)))])
+    for pair in zip(ticks([1, 2, 3]), ticks([9, 8, 7], token=2), strict=True):
+        for each in pair:
+            runner.process(each)
+    assert mixed == [{1}, {2}, {1}, {2}]
+
+
+def test_two_strategies_of_one_id_are_refused() -> None:
+    """Two strategies of one id could not be told apart."""
+    with pytest.raises(ConfigurationError, match="'s' stands twice"):
+        StrategyRunner([StrategyExecutor(Scripted(buys), config("s")) for _ in range(2)])
+
+
+def test_instrument_that_is_not_supported_is_refused() -> None:
+    """An instrument that the processor does not take is refused at the start."""
+    with pytest.raises(ConfigurationError, match="does not support instrument 13"):
+        StrategyRunner([StrategyExecutor(Scripted(buys), config("s", (13,)))])
+
+
+def test_learned_signal_carries_its_provenance() -> None:
+    """A learned signal names model, version, digest, contract, probabilities, features and request."""
+    runner, _, _ = learned_runner({"l": LearnedScripted()})
+    (outcome,) = last(runner)
+    assert isinstance(outcome, Signal)
+    assert (outcome.price, outcome.confidence) == (Decimal(102), 0.75)
+    metadata = dict(outcome.metadata)
+    assert metadata.pop("latency_us") >= 0
+    assert metadata.pop("features") == {"price": 102.0, "return_3": pytest.approx(0.02)}
+    assert metadata == {
+        "own": 1,
+        "model": "m",
+        "version": 4,
+        "digest": "d4",
+        "contract_hash": "h1",
+        "probability": 0.75,
+        "probabilities": {"0": 0.25, "1": 0.75},
+        "request_id": "r-1",
+    }
+    assert runner.answered_by == {"l": {("m", 4, "d4"): 1}}
+
+
+def test_no_question_while_warming_up() -> None:
+    """ORIGIN defect 2: nothing is asked before the window is full; then one request a tick."""
+    runner, predictor, _ = learned_runner({"l": LearnedScripted()})
+    came = [reasons(runner.process(each)) for each in ticks([100, 101, 102, 103])]
+    assert came == [[Reason.WARMING_UP], [Reason.WARMING_UP], ["BUY"], ["BUY"]]
+    assert len(predictor.requests) == 2
+
+
+def test_equal_rows_are_asked_once_and_all_in_one_request() -> None:
+    """Two strategies with equal model and features share a row; all models go in one request."""
+    other = LearnedScripted(ModelReference("m", version=4))
+    runner, predictor, _ = learned_runner({"a": LearnedScripted(), "b": LearnedScripted(), "c": other})
+    assert reasons(last(runner)) == ["BUY"] * 3
+    ((first, second),) = predictor.requests
+    assert (first.features.shape, second.features.shape) == ((1, 2), (1, 2))
+    assert (first.version, second.version, first.contract_hash) == (0, 4, "h1")
+
+
+def test_request_leaves_before_the_traditional_ones_run() -> None:
+    """The learned strategies' request is on its way while the traditional ones run."""
+    events: list[str] = []
+
+    def notes(now: MarketTick, history: Sequence[MarketTick]) -> None:
+        events.append("traditional")
+
+    runner, predictor, _ = learned_runner(
+        {"l": LearnedScripted()}, extra=[StrategyExecutor(Scripted(notes), config("t"))]
+    )
+    predictor.events = events
+    last(runner)
+    assert events[-2:] == ["submit", "traditional"]
+
+
+@pytest.mark.parametrize("reason", [Reason.DEADLINE_EXCEEDED, Reason.BREAKER_OPEN, Reason.MODEL_NOT_FOUND])
+def test_refusal_becomes_the_outcome(reason: Reason) -> None:
+    """What the predictor refuses is the strategy's reason, with its detail."""
+    runner, _, _ = learned_runner({"l": LearnedScripted()}, lambda _: Refusal(reason, "why"))
+    (outcome,) = last(runner)
+    assert isinstance(outcome, NoSignal)
+    assert (outcome.reason, outcome.detail) == (reason, "why")
+
+
+def test_answer_under_another_contract_is_not_used() -> None:
+    """H5: an answer that names another contract than the bound one is CONTRACT_MISMATCH, never read."""
+    processor = LearnedScripted()
+    runner, _, _ = learned_runner({"l": processor}, lambda q: yes(q, contract_hash="h2"))
+    assert reasons(last(runner)) == [Reason.CONTRACT_MISMATCH]
+    assert processor.rows == []
+
+
+def test_new_version_of_the_same_contract_is_used_at_once() -> None:
+    """Another version under the same contract answers without a gap, and both are counted."""
+    versions = iter([4, 5, 5])
+    runner, _, _ = learned_runner({"l": LearnedScripted()}, lambda q: yes(q, version=next(versions)))
+    came = [reasons(runner.process(each)) for each in ticks([1, 2, 3, 4, 5])]
+    assert came[2:] == [["BUY"]] * 3
+    assert runner.answered_by["l"] == {("m", 4, "d4"): 1, ("m", 5, "d4"): 2}
+
+
+@pytest.mark.parametrize(
+    "outputs", [{}, {"label": np.ones(1), "probabilities": np.array([])}, {"probabilities": np.ones((1, 2))}]
+)
+def test_answer_without_what_the_contract_promises_degrades_only_itself(outputs: dict[str, Any]) -> None:
+    """An output that is missing or empty is PROCESSOR_ERROR, not the end of the loop."""
+    runner, _, _ = learned_runner({"l": LearnedScripted()}, lambda q: yes(q, outputs=outputs))
+    assert reasons(last(runner)) == [Reason.PROCESSOR_ERROR]
+
+
+def test_row_beyond_float32_is_not_sent() -> None:
+    """A feature that is no finite float32 is NON_FINITE and names the feature; nothing is asked."""
+    runner, predictor, _ = learned_runner({"l": LearnedScripted()})
+    (outcome,) = last(runner, ["1e200", "1e200", "1e200"])
+    assert isinstance(outcome, NoSignal)
+    assert (outcome.reason, outcome.detail) == (Reason.NON_FINITE, "price is inf")
+    assert predictor.requests == []
+
+
+def test_processor_is_told_the_meanings_once_a_binding() -> None:
+    """`bind` is called on the tick path when the binding is new, and not again while it stays."""
+    processor = LearnedScripted()
+    runner, _, bindings = learned_runner({"l": processor}, tokens=(1,))
+    last(runner, range(1, 8))
+    bindings.refresh()
+    last(runner, range(1, 8))
+    assert processor.bound == [ClassMeanings(("0", "1"), ("SELL", "BUY"))]
+
+
+def test_runner_without_a_sidecar_says_so() -> None:
+    """Learned strategies of a runner without a predictor are UNAVAILABLE."""
+    runner = StrategyRunner([StrategyExecutor(LearnedScripted(), config("l"))])
+    assert reasons(last(runner)) == [Reason.UNAVAILABLE]
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"feature_names": ("price", "return_4")}, "feature 1 is 'return_3' in the strategy and 'return_4'"),
+        ({"feature_names": ("return_3", "price")}, "feature 0 is 'price'"),
+        ({"feature_names": (*FEATURES, "zscore_5")}, "'zscore_5' is the first"),
+        ({"feature_names": ("price",)}, "'return_3' is the first"),
+        ({"window": 20}, "window is 20"),
+        ({"includes_current_tick": False}, "current tick"),
+    ],
+)
+def test_contract_mismatch_names_the_first_difference(change: dict[str, Any], names: str) -> None:
+    """ORIGIN defect 5: features that are not the contract's are refused at the start, by name."""
+    runner, predictor, _ = learned_runner({"l": LearnedScripted()}, served=contract(**change))
+    (outcome,) = last(runner)
+    assert isinstance(outcome, NoSignal)
+    assert outcome.reason is Reason.CONTRACT_MISMATCH
+    assert names in outcome.detail
+    assert predictor.requests == []
