@@ -1,16 +1,18 @@
 """Files come, change and go; the right version answers, on real folders and real ONNX files."""
 
 import asyncio
+import contextlib
 import shutil
 import threading
 
 import pytest
 from eventually import eventually
-from onnx_files import score_contract, score_model
+from onnx_files import endless_model, score_contract, score_model
 from servables import FunctionServable
 from sidecar_inside import VettingInThread, inside, put
 
 from inference_server.adapters.model_repository import FolderRepositoryOptions
+from inference_server.adapters.vetting_process import VettingProcess, VettingProcessOptions
 from inference_server.core.errors import NotFoundError, UnavailableError
 from inference_server.core.servable import ServableId, State
 from inference_server.serving.data_plane import Call
@@ -21,6 +23,14 @@ from inference_server.serving.policy import All
 def run(scenario):
     """Run the scenario within a bound of time."""
     asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+async def unchanged_for(registry, seconds):
+    """Let time pass in which the registry must not change."""
+    change = asyncio.create_task(registry.wait_changed(registry.revision))
+    changed, _ = await asyncio.wait([change], timeout=seconds)
+    assert not changed, registry.describe()
+    change.cancel()
 
 
 def nested(folder, version, name="momentum"):
@@ -176,16 +186,17 @@ def test_a_slow_writer_is_no_error_and_is_served_when_done(tmp_path):
         patient = FolderRepositoryOptions(quiet_s=0.02, settle_s=20)
         async with inside(tmp_path, repository_options=patient) as parts:
             await parts.settled()
-            problems = []
             with file.open("wb", buffering=0) as out:
-                for start in range(0, len(content), 2048):
-                    out.write(content[start : start + 2048])
-                    await asyncio.sleep(0.03)  # the pace of the writer
-                    problems.append(parts.model().problem)
+                *chunks, last = (content[start : start + 2048] for start in range(0, len(content), 2048))
+                for chunk in chunks:
+                    out.write(chunk)
+                    # The writer's pace: longer than a file must be quiet to be looked at.
+                    await unchanged_for(parts.registry, 0.04)
                     assert await parts.ask() == (1, 1.0)
+                out.write(last)
             await parts.settled()
             assert await parts.ask() == (1, 2.0)
-            assert set(problems) == {""}
+            assert parts.model().problem == ""
 
     run(scenario)
 
@@ -377,6 +388,55 @@ def test_events_are_logged_a_line_each(tmp_path, caplog):
         sum(line.startswith("refused model=momentum version=1") and "breakout" in line for line in lines) == 1
     )
     assert sum(line.startswith("retired model=momentum version=1") for line in lines) == 1
+
+
+def test_a_file_that_hangs_its_judge_costs_the_model_nothing(tmp_path):
+    """C9: with the real vetting process, a file whose run never ends is refused while the old one answers."""
+    file = tmp_path / "momentum.onnx"
+    put(file, score_model(bias=1))
+    vetting = VettingProcess(VettingProcessOptions(vet_s=0.5))
+
+    async def scenario():
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(vetting.close)
+            parts = await stack.enter_async_context(inside(tmp_path, vetting=vetting))
+            await parts.settled()
+            put(file, endless_model())
+            settling = asyncio.create_task(parts.settled())
+            while not settling.done():
+                assert await parts.ask() == (1, 1.0)
+                await asyncio.wait([settling], timeout=0.01)
+            assert "vetting took longer than 0.5 s" in parts.model().problem
+            put(file, score_model(bias=2))
+            await parts.settled()
+            assert await parts.ask() == (1, 2.0)
+
+    run(scenario)
+
+
+def test_stop_in_the_middle_of_a_load_leaves_nothing_open(tmp_path):
+    """F3: stopped while a thread loads, the servable is closed as soon as the load ends."""
+    put(tmp_path / "momentum.onnx", score_model())
+    reached, go_on = threading.Event(), threading.Event()
+
+    async def scenario():
+        async with inside(tmp_path) as parts:
+            load = parts.loader.load
+
+            def slow_load(*arguments):
+                reached.set()
+                assert go_on.wait(10)
+                return load(*arguments)
+
+            parts.loader.load = slow_load
+            await asyncio.to_thread(reached.wait, 10)
+            stopping = asyncio.create_task(parts.reconciler.stop())
+            assert not (await asyncio.wait([stopping], timeout=0.05))[0]
+            go_on.set()
+            await stopping
+            assert parts.loader.sessions == 0
+
+    run(scenario)
 
 
 def test_stop_retires_everything_and_closes_it(tmp_path):
