@@ -9,6 +9,7 @@ compares the features themselves, so that float32 decides exactly as float64 doe
 import copy
 import logging
 import warnings
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -18,8 +19,10 @@ from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 from sklearn.base import BaseEstimator
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import SGDClassifier
 from sklearn.svm import LinearSVC
 
 from model_export.converters import CONVERTERS, ML_DOMAIN, ML_OPSET, SHAPES
@@ -40,7 +43,7 @@ def convert(reference: Reference, name: str, version: int, n_features: int) -> o
     estimator, or an option of one, that cannot be converted. Whether the graph answers as the estimator does
     is not known yet: see `parity`.
     """
-    estimator = _rewrite(reference.estimator)
+    estimator = _rewritten(copy.deepcopy(reference.estimator))
     while hasattr(estimator, "best_estimator_"):
         estimator = estimator.best_estimator_
     alone = type(estimator) in FAMILIES
@@ -70,42 +73,63 @@ def convert(reference: Reference, name: str, version: int, n_features: int) -> o
         raise ExportError(f"{describe(reference.estimator)} cannot be converted: {reason}") from error
     _set_input(model.graph, n_features)
     _set_outputs(model.graph, reference)
-    _set_header(model, name, version)
+    _set_header(model, version)
     onnx.checker.check_model(model)
     return model
 
 
-def _rewrite(estimator: Any) -> Any:
-    """Copy, leaving out what does not change an answer and has no conversion."""
-    copied = copy.deepcopy(estimator)
-    return _rewritten(copied)
-
-
 def _rewritten(part: Any) -> Any:
+    """Put in a copy's parts what answers the same and has a conversion; `part` is changed."""
     if isinstance(part, FrozenEstimator):
         return _rewritten(part.estimator)
+    if isinstance(part, LinearSVC) and hasattr(part, "coef_"):
+        # skl2onnx refuses its own options for a LinearSVC inside a pipeline; one linear rule is like another.
+        twin = SGDClassifier(loss="hinge")
+        for name in ("coef_", "intercept_", "classes_", "n_features_in_"):
+            setattr(twin, name, getattr(part, name))
+        return twin
     if isinstance(part, VotingClassifier):
+        # It shapes what `transform` gives, and no prediction.
         part.flatten_transform = False
-    if type(part) in FAMILIES:
-        return part
-    if isinstance(part, list | tuple) and type(part) in (list, tuple):
+        if part.weights is not None:
+            part.weights = np.asarray(part.weights, dtype=np.float64)
+    if type(part) in (list, tuple):
         return type(part)(_rewritten(item) for item in part)
-    if isinstance(part, BaseEstimator) or type(part).__name__ == "_CalibratedClassifier":
+    if _has_parts(part):
         for key, value in list(vars(part).items()):
-            if isinstance(value, BaseEstimator | list | tuple):
-                setattr(part, key, _rewritten(value))
+            setattr(part, key, _rewritten(value))
     return part
 
 
-def _options(estimator: Any, reference: Reference) -> dict[int, dict[str, bool]] | None:
-    final = final_step(estimator)
-    if SCORES in reference.outputs:
-        # skl2onnx knows no zipmap for a LinearSVC, and refuses its name.
-        zipmap = {} if isinstance(final, LinearSVC) else {"zipmap": False}
-        return {id(final): {"raw_scores": True} | zipmap}
+def _has_parts(part: Any) -> bool:
+    estimates = isinstance(part, BaseEstimator) and type(part) not in FAMILIES
+    # What calibration keeps for a fold is no estimator to scikit-learn.
+    return estimates or type(part).__name__ == "_CalibratedClassifier"
+
+
+def _options(estimator: Any, reference: Reference) -> dict[int, dict[str, bool]]:
+    options: dict[int, dict[str, bool]] = {}
+    for calibrated in _calibrated(estimator):
+        if hasattr(calibrated, "decision_function"):
+            # Calibration looks at scores where there are any; skl2onnx gives it probabilities.
+            options[id(final_step(calibrated))] = {"raw_scores": True, "zipmap": False}
     if LABEL in reference.outputs:
-        return {id(final): {"zipmap": False}}
-    return None
+        raw = {"raw_scores": True} if SCORES in reference.outputs else {}
+        options[id(final_step(estimator))] = {"zipmap": False} | raw
+    return options
+
+
+def _calibrated(part: Any) -> Iterator[Any]:
+    """Yield every classifier whose answers are calibrated, wherever it stands."""
+    if type(part) in (list, tuple):
+        for item in part:
+            yield from _calibrated(item)
+    elif _has_parts(part):
+        if isinstance(part, CalibratedClassifierCV):
+            # An unfitted one stands beside the fitted ones as their pattern.
+            yield from (fold.estimator for fold in getattr(part, "calibrated_classifiers_", ()))
+        for value in vars(part).values():
+            yield from _calibrated(value)
 
 
 def _set_input(graph: onnx.GraphProto, n_features: int) -> None:
@@ -165,7 +189,7 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
                     names[place] = new
 
 
-def _set_header(model: onnx.ModelProto, name: str, version: int) -> None:
+def _set_header(model: onnx.ModelProto, version: int) -> None:
     used = {node.domain for node in model.graph.node}
     foreign = used - {"", ML_DOMAIN}
     if foreign:
@@ -175,8 +199,7 @@ def _set_header(model: onnx.ModelProto, name: str, version: int) -> None:
     opsets = {opset.domain: opset.version for opset in model.opset_import if opset.domain in used | {""}}
     del model.opset_import[:]
     model.opset_import.extend(helper.make_opsetid(domain, opsets[domain]) for domain in sorted(opsets))
-    model.graph.name = name
     model.graph.doc_string = ""
     model.doc_string = ""
-    model.model_version = int(np.int64(version))
+    model.model_version = version
     del model.graph.value_info[:]

@@ -39,6 +39,9 @@ from model_export import ParityError, export_model
 
 Make = Callable[[], Any]
 
+# scikit-learn 1.9 deprecates what many fitted estimators still have.
+pytestmark = pytest.mark.filterwarnings("ignore:The `probability` parameter was deprecated:FutureWarning")
+
 
 def scaled(estimator: Any) -> Any:
     return make_pipeline(StandardScaler(), estimator)
@@ -73,6 +76,16 @@ CLASSIFIERS: dict[str, Make] = {
     "stacking": lambda: StackingClassifier(members(), cv=2),
     "calibrated_svc": lambda: scaled(
         CalibratedClassifierCV(LinearSVC(max_iter=20_000, random_state=0), cv=2)
+    ),
+    "svc_probability": lambda: scaled(SVC(probability=True, random_state=0)),
+    "calibrated_logistic": lambda: CalibratedClassifierCV(scaled(LogisticRegression()), cv=2),
+    "calibrated_linear": lambda: CalibratedClassifierCV(
+        scaled(LinearSVC(max_iter=20_000, random_state=0)), cv=2
+    ),
+    "voting_calibrated": lambda: VotingClassifier(
+        [("calibrated", CalibratedClassifierCV(scaled(LogisticRegression()), cv=2)), ("bayes", GaussianNB())],
+        voting="soft",
+        weights=[2, 1],
     ),
     "columns": lambda: by_column(LogisticRegression()),
     "search": lambda: GridSearchCV(scaled(LogisticRegression()), {"logisticregression__C": [0.1, 1.0]}, cv=2),
