@@ -95,7 +95,8 @@ class Lifecycle:
         """Note that the candidate is no good; what served before goes on."""
         model = self._model(candidate.id.name)
         model.loading = None
-        model.refused[candidate.id.version] = (candidate, reason)
+        if model.found.get(candidate.id.version) == candidate:  # what has come meanwhile is not refused
+            model.refused[candidate.id.version] = (candidate, reason)
 
     def postponed(self, candidate: Candidate) -> None:
         """Note that the load was given up without a verdict; the next scan decides."""

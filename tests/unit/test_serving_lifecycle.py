@@ -179,6 +179,17 @@ def test_a_postponed_load_is_given_out_again():
     assert carry_out(lifecycle) == [Load(newer)]
 
 
+def test_a_refusal_does_not_stick_to_the_file_that_came_meanwhile():
+    """A15: two loads overlap; that the earlier file was refused says nothing of the later one."""
+    lifecycle = Lifecycle()
+    bad, newer = candidate(1, "bad"), candidate(1, "newer", "2")
+    lifecycle.found([bad], {})
+    lifecycle.next_action()
+    lifecycle.found([newer], {})
+    lifecycle.refused(bad, "wrong answers")
+    assert carry_out(lifecycle) == [Load(newer)]
+
+
 def test_a_model_that_is_gone_and_never_served_is_forgotten():
     """A model known by its problem only is unknown once the file is removed."""
     lifecycle = Lifecycle()
