@@ -2,12 +2,13 @@
 
 What was measured with skl2onnx 1.20.0, scikit-learn 1.9.1 and onnxruntime 1.31.1:
 
-- Trees and forests lose the learned way of NaN (every NaN goes right): a forest fitted on rows with NaN was off
-  by up to 0.75 in probability. Behind a scaler, float32 turned 326 of 4,096 rows at thresholds the wrong way.
+- Trees and forests lose the learned way of NaN (every NaN goes right): a forest fitted on rows with NaN was
+  off by up to 0.75 in probability. Behind a scaler, float32 turned 326 of 4,096 rows at thresholds the wrong
+  way.
 - HistGradientBoosting: thresholds are rounded to the nearest float32, so that a row between the two goes the
   wrong way: 47 of 2,400 rows at thresholds, off by up to 0.3, and none of 16,000 ordinary rows.
-- SimpleImputer and SVR have no float64 kernel in ONNX Runtime. In float32 the sum over the support vectors was
-  off by 3e-5 of the target's spread.
+- SimpleImputer and SVR have no float64 kernel in ONNX Runtime. In float32 the sum over the support vectors
+  was off by 3e-5 of the target's spread.
 
 Each converter has skl2onnx's signature (scope, operator, container) and adds nodes to the container.
 """
