@@ -1,6 +1,7 @@
 """A sidecar of one's own: a process with a private copy of the models and a private socket."""
 
 import hashlib
+import math
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from strategy_client.predictor.client import InferenceClient
-from strategy_client.predictor.description import Description, VersionState
+from strategy_client.predictor.description import Description, ModelDescription, VersionState
 from strategy_client.predictor.status import InferenceError
 
 START_TIMEOUT_S: Final = 60.0
@@ -22,6 +23,8 @@ SWAP_TIMEOUT_S: Final = 60.0
 # Short, so that a process that died meanwhile is noticed.
 CALL_TIMEOUT_S: Final = 0.5
 POLL_S: Final = 0.02
+SETTLED_S: Final = 0.5
+DECIDING: Final = (VersionState.START, VersionState.LOADING)
 LOG_TAIL_LINES: Final = 15
 MODEL_SUFFIX: Final = ".onnx"
 
@@ -53,6 +56,11 @@ class OwnSidecar:
     def __repr__(self) -> str:
         state = f"pid {self._process.pid}" if self._process else "not running"
         return f"<OwnSidecar {self.target} {state}>"
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id; None before the first start."""
+        return self._process.pid if self._process else None
 
     def __enter__(self) -> Self:
         try:
@@ -118,17 +126,21 @@ class OwnSidecar:
         unfinished = place.with_name(f".{place.name}.part")
         unfinished.write_bytes(content)
         unfinished.replace(place)
+        before = self._described(client, model)
         give_up_s = time.monotonic() + SWAP_TIMEOUT_S
-        before = client.describe([model]).models.get(model)
+        refused_since_s = math.inf
         while time.monotonic() < give_up_s:
             self._check_alive()
-            described = client.describe([model]).models.get(model)
-            if described is not None:
-                version = described.find()
-                if version and version.digest == digest and version.state is VersionState.AVAILABLE:
-                    return ""
-                if described.problem and (before is None or described.problem != before.problem):
-                    return described.problem
+            now = self._described(client, model)
+            version = now.find()
+            if version and version.digest == digest and version.state is VersionState.AVAILABLE:
+                return ""
+            # While a file is vetted the model may have a problem that passes: its old file is gone.
+            deciding = any(each.state in DECIDING for each in now.versions)
+            if deciding or now.problem in ("", before.problem):
+                refused_since_s = math.inf
+            elif time.monotonic() - (refused_since_s := min(refused_since_s, time.monotonic())) > SETTLED_S:
+                return now.problem
             time.sleep(POLL_S)
         raise SidecarError(
             f"{file}: the sidecar did not serve it as {model!r} within {SWAP_TIMEOUT_S:g} s\n{self.tail()}"
@@ -156,6 +168,9 @@ class OwnSidecar:
             except subprocess.TimeoutExpired:
                 self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _described(self, client: InferenceClient, model: str) -> ModelDescription:
+        return client.describe([model]).models.get(model) or ModelDescription(model, (), 0)
 
     def _check_alive(self) -> None:
         if self._process is None or self._process.poll() is not None:

@@ -1,0 +1,228 @@
+"""Whole replays through a real sidecar process."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures_session import (
+    MOMENTUM_LOOKBACK,
+    csv_lines,
+    momentum_features,
+    walk,
+    write_csv,
+    write_model,
+    write_models,
+    write_strategies,
+)
+
+from strategy_client.factory import StrategyFactory
+from strategy_client.replacement import Replacement
+from strategy_client.replay import Replay, ReplayOptions, Sidecar
+from strategy_client.sinks.jsonl import VARYING
+from strategy_client.store.strategy_file import read_strategies
+from strategy_client.summary import Summary
+
+TICKS = 600
+TRADITIONAL = {"momentum", "reversion"}
+LEARNED = {"learned_momentum", "learned_reversion"}
+ANSWERED = {"BUY", "SELL", "BELOW_THRESHOLD"}
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write models, strategies and ticks: two instruments at very different prices, apart and interleaved."""
+    folder = tmp_path_factory.mktemp("session")
+    write_models(folder / "models")
+    write_model(folder / "newer", "up_momentum", momentum_features(MOMENTUM_LOOKBACK), version=2, seed=5)
+    cheap, dear = csv_lines(1, walk(TICKS, 95.0, 7)), csv_lines(2, walk(TICKS, 60_000.0, 8))
+    write_csv(folder / "cheap.csv", cheap)
+    write_csv(folder / "dear.csv", dear)
+    write_csv(folder / "both.csv", [line for pair in zip(cheap, dear, strict=True) for line in pair])
+    return folder
+
+
+def replay(
+    session: Path,
+    out: Path,
+    ticks: str = "both.csv",
+    tokens: tuple[int, ...] = (1, 2),
+    acts: Mapping[int, Callable[[Sidecar], None]] | None = None,
+    **options: Any,
+) -> Summary:
+    """Replay a file of the session."""
+    out.mkdir(exist_ok=True)
+    file = read_strategies(write_strategies(out / "strategies.yaml", list(tokens)), StrategyFactory())
+    assert file.ticks is not None
+    return Replay(
+        ReplayOptions(
+            ticks=[session / name for name in ticks.split()],
+            strategies=file.strategies,
+            columns=file.ticks,
+            out=out,
+            models=session / "models",
+            **options,
+        ),
+        acts=acts,
+    ).run()
+
+
+def signals(out: Path) -> list[dict[str, Any]]:
+    """Return the signals without the fields that vary between runs."""
+    read = [json.loads(line) for line in (out / "signals.jsonl").read_text().splitlines()]
+    for signal in read:
+        for name in VARYING:
+            signal["metadata"].pop(name, None)
+    return read
+
+
+def outcomes(out: Path) -> list[dict[str, str]]:
+    """Return each tick's outcomes."""
+    return [json.loads(line)["outcomes"] for line in (out / "outcomes.jsonl").read_text().splitlines()]
+
+
+def of(strategies: set[str], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the signals of some strategies."""
+    return [signal for signal in found if signal["strategy_id"] in strategies]
+
+
+def assert_complete(summary: Summary, out: Path, ticks: int = 2 * TICKS) -> None:
+    """Assert one outcome for each strategy and tick, in the summary and in the file."""
+    for strategy in summary.strategies:
+        assert sum(strategy.outcomes.values()) == strategy.ticks == ticks
+    written = outcomes(out)
+    assert len(written) == ticks
+    assert all(set(each) == TRADITIONAL | LEARNED for each in written)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(session: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Replay the session once with nothing in its way."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    summary = replay(session, out)
+    assert summary.failed_calls == 0
+    assert_complete(summary, out)
+    return out
+
+
+def test_same_bytes_twice(session: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """G4: a second run writes the same outcomes, and signals that differ in the named fields only."""
+    replay(session, tmp_path)
+    assert (tmp_path / "outcomes.jsonl").read_bytes() == (undisturbed / "outcomes.jsonl").read_bytes()
+    assert signals(tmp_path) == signals(undisturbed)
+    assert of(LEARNED, signals(undisturbed))
+    assert of(TRADITIONAL, signals(undisturbed))
+
+
+def test_two_instruments_interleaved_are_two_separate_runs(
+    session: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """ORIGIN defect 1: interleaved instruments give the signals of one replay each."""
+    apart = []
+    for token, name in ((1, "cheap.csv"), (2, "dear.csv")):
+        out = tmp_path / name
+        replay(session, out, name, (token,))
+        apart += signals(out)
+    together = signals(undisturbed)
+    for signal in [*apart, *together]:
+        del signal["tick"]
+
+    def order(signal: dict[str, Any]) -> tuple[Any, ...]:
+        return signal["timestamp"], signal["instrument_token"], signal["strategy_id"]
+
+    assert sorted(apart, key=order) == sorted(together, key=order)
+
+
+def test_several_files_come_in_the_order_of_time(session: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """Two files replayed together are what their ticks merged by time are."""
+    replay(session, tmp_path, "cheap.csv dear.csv")
+    assert (tmp_path / "outcomes.jsonl").read_bytes() == (undisturbed / "outcomes.jsonl").read_bytes()
+
+
+def test_killed_sidecar_leaves_the_traditional_strategies_alone(
+    session: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """E7, H2: kill -9 in mid-replay changes no traditional signal.
+
+    The learned strategies give typed reasons while the sidecar is gone, and signals again once it is back.
+    """
+    killed_at, back_at = 400, 700
+
+    def kill(sidecar: Sidecar) -> None:
+        assert sidecar.own is not None
+        sidecar.own.kill()
+
+    def start(sidecar: Sidecar) -> None:
+        assert sidecar.own is not None
+        assert sidecar.client is not None
+        sidecar.own.start()
+        sidecar.own.wait_ready(sidecar.client)
+
+    summary = replay(session, tmp_path, acts={killed_at: kill, back_at: start})
+    assert_complete(summary, tmp_path)
+    assert of(TRADITIONAL, signals(tmp_path)) == of(TRADITIONAL, signals(undisturbed))
+    came, expected = outcomes(tmp_path), outcomes(undisturbed)
+    assert came[:killed_at] == expected[:killed_at]
+    gone = {each[name] for each in came[killed_at:back_at] for name in LEARNED}
+    assert gone == {"UNAVAILABLE", "BREAKER_OPEN"}
+    assert came[back_at:] == expected[back_at:]
+    assert summary.calls is not None
+    assert summary.calls.breaker_opened >= 1
+
+
+def test_model_swapped_at_a_tick(session: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """B1: before the tick the old version answers, from it on the new one; no call fails.
+
+    The user's folder of models is as it was.
+    """
+    before = (session / "models" / "up_momentum.onnx").read_bytes()
+    newer = session / "newer" / "up_momentum.onnx"
+    summary = replay(session, tmp_path, replacements=[Replacement(500, "up_momentum", newer)])
+    assert_complete(summary, tmp_path)
+    assert summary.failed_calls == 0
+    digests = [hashlib.sha256(content).hexdigest() for content in (before, newer.read_bytes())]
+    learned = of({"learned_momentum"}, signals(tmp_path))
+    for signal in learned:
+        made_by = signal["metadata"]["version"], signal["metadata"]["digest"]
+        assert made_by == ((2, digests[1]) if signal["tick"] >= 500 else (1, digests[0]))
+    written = json.loads((tmp_path / "summary.json").read_text())
+    models = written["strategies"]["learned_momentum"]["models"]
+    assert [model["digest"] for model in models] == digests
+    assert written["failed_calls"] == 0
+    assert [each.refused for each in summary.replaced] == [""]
+    untouched = {*TRADITIONAL, "learned_reversion"}
+    assert of(untouched, signals(tmp_path)) == of(untouched, signals(undisturbed))
+    assert (session / "models" / "up_momentum.onnx").read_bytes() == before
+
+
+def test_refused_model_leaves_the_old_one_answering(session: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """A5: a truncated file dropped over a live model fails no call, and the summary says why."""
+    truncated = tmp_path / "truncated.onnx"
+    truncated.write_bytes((session / "newer" / "up_momentum.onnx").read_bytes()[:400])
+    summary = replay(session, tmp_path, replacements=[Replacement(300, "up_momentum", truncated)])
+    assert summary.failed_calls == 0
+    assert summary.replaced[0].refused
+    assert signals(tmp_path) == signals(undisturbed)
+
+
+def test_sidecar_and_its_folder_are_gone_afterwards(session: Path, tmp_path: Path) -> None:
+    """The replay's own sidecar is stopped and its folder removed, after an error too."""
+    seen: list[tuple[int, Path]] = []
+
+    def look(sidecar: Sidecar) -> None:
+        assert sidecar.own is not None
+        assert sidecar.own.pid is not None
+        seen.append((sidecar.own.pid, sidecar.own.models))
+
+    def fail(_sidecar: Sidecar) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replay(session, tmp_path, acts={0: look, 50: fail})
+    ((pid, models),) = seen
+    assert not models.parent.exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
