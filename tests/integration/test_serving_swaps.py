@@ -365,6 +365,28 @@ def test_the_shell_survives_whatever_its_parts_raise(tmp_path, caplog):
     assert "MemoryError" in caplog.text
 
 
+def test_a_file_that_changes_before_it_is_read_is_looked_at_again(tmp_path):
+    """A15: replaced between the look and the reading, the later file is served, no problem told."""
+    file = tmp_path / "momentum.onnx"
+    put(file, score_model(bias=1))
+
+    async def scenario():
+        async with inside(tmp_path) as parts:
+            read = parts.reconciler._repository.read
+
+            def replaced_meanwhile(candidate):
+                parts.reconciler._repository.read = read
+                put(file, score_model(bias=2))
+                return read(candidate)
+
+            parts.reconciler._repository.read = replaced_meanwhile
+            await parts.settled()
+            assert await parts.ask() == (1, 2.0)
+            assert parts.model().problem == ""
+
+    run(scenario)
+
+
 def test_events_are_logged_a_line_each(tmp_path, caplog):
     """Found, vetted, available, refused and retired: one line each with model, version and digest."""
     caplog.set_level("INFO", logger="inference_server")
