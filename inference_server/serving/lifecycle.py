@@ -148,10 +148,11 @@ class Lifecycle:
         for version, (_, reason) in sorted(model.refused.items()):
             which = "the new file is refused" if version in model.served else "refused"
             told.append(f"version {version}: {which}: {reason}")
-        told += [
-            f"version {version}: served, but its file is gone"
-            for version in sorted(model.served.keys() - model.found.keys())
-        ]
+        if not self._aspired(name):  # otherwise something is on its way that takes their place
+            told += [
+                f"version {version}: served, but its file is gone"
+                for version in sorted(model.served.keys() - model.found.keys())
+            ]
         policy = self._policy(name)
         if isinstance(policy, Specific):
             told += [

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import types
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from manual_clock import ManualClock
 from onnx_files import score_model
 from sidecar_inside import put
 
+from inference_server.adapters import model_repository
 from inference_server.adapters.model_repository import FolderRepository, FolderRepositoryOptions
 from inference_server.core.servable import ServableId
 from inference_server.serving.repository import ChangedError
@@ -232,6 +234,35 @@ def test_other_bytes_of_the_same_size_and_time_are_noticed(tmp_path, watched):
     os.utime(file, ns=times)
     (after,) = watched.settle().candidates
     assert after.digest != before.digest
+
+
+@pytest.mark.parametrize("moment", ["open", "read"])
+def test_a_file_that_changes_while_it_is_looked_at_is_not_judged(tmp_path, watched, monkeypatch, moment):
+    """C2: written between the look and the opening, or while it is read: it has to be quiet first."""
+    file = tmp_path / "momentum.onnx"
+    put(file, score_model())
+    watched.scan()
+    watched.clock.advance(0.2)
+    real_open, real_fstat, looks = os.open, os.fstat, []
+
+    def write_then_open(*arguments):
+        if moment == "open":
+            put(file, score_model(bias=1))
+        return real_open(*arguments)
+
+    def write_then_look(descriptor):
+        looks.append(descriptor)
+        if moment == "read" and len(looks) == 2:
+            file.touch()
+        return real_fstat(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(model_repository, "os", types.SimpleNamespace(**vars(os)))
+        patched.setattr(model_repository.os, "open", write_then_open)
+        patched.setattr(model_repository.os, "fstat", write_then_look)
+        scan = watched.scan()
+    assert (scan.candidates, scan.again_s) == ((), pytest.approx(0.1))
+    assert ids(watched.settle()) == ["momentum:1"]
 
 
 def test_mtime_may_go_back(tmp_path, watched):

@@ -117,6 +117,18 @@ def test_a_deleted_file_goes_on_serving_as_an_orphan(policy):
     assert lifecycle.problem("momentum") == "version 1: served, but its file is gone"
 
 
+def test_a_version_that_is_being_replaced_is_no_orphan():
+    """A4: in the flat layout a swap changes the version; while the new one loads there is no problem."""
+    lifecycle = serving(candidate(1))
+    lifecycle.found([candidate(2)], {})
+    assert lifecycle.next_action() == Load(candidate(2))
+    assert lifecycle.problem("momentum") == ""
+    lifecycle.refused(candidate(2), "wrong answers")
+    assert lifecycle.problem("momentum") == (
+        "version 2: refused: wrong answers; version 1: served, but its file is gone"
+    )
+
+
 def test_equal_bytes_under_another_version_are_a_version():
     """A10: a renamed folder is loaded under its new number before the old number goes."""
     lifecycle = serving(candidate(1))
