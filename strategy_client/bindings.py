@@ -190,8 +190,9 @@ class Bindings:
             try:
                 description = self._describe(sorted({each.model.name for each in self._wanted}))
             except InferenceError as error:
+                unreached = Unbound(Reason.UNAVAILABLE, str(error))
                 self._bindings = {
-                    strategy_id: binding if isinstance(binding, Bound) else Unbound(error.reason, str(error))
+                    strategy_id: binding if isinstance(binding, Bound) else unreached
                     for strategy_id, binding in self._bindings.items()
                 }
                 return

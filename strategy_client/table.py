@@ -28,7 +28,9 @@ def summary_table(summary: Summary) -> RenderableType:
     """Return one row a strategy, and below it the run as a whole."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("strategy", "ticks", "BUY", "SELL", "no signal because", "answered by"):
-        table.add_column(title, justify="right" if title in {"ticks", "BUY", "SELL"} else "left", no_wrap=True)
+        table.add_column(
+            title, justify="right" if title in {"ticks", "BUY", "SELL"} else "left", no_wrap=True
+        )
     for each in summary.strategies:
         table.add_row(
             each.strategy_id,
@@ -75,7 +77,7 @@ def _lines(summary: Summary) -> Iterable[str]:
     if summary.edge.invalid or summary.edge.out_of_order:
         yield f"{summary.edge.invalid:,} invalid ticks, {summary.edge.out_of_order:,} out of order"
     if summary.bad_lines:
-        yield f"{summary.bad_lines:,} bad lines skipped:"
+        yield f"bad lines skipped: {summary.bad_lines:,}"
         yield from (f"  {line}" for line in summary.first_bad_lines[:MAX_BAD_LINES_SHOWN])
     yield ""
     yield from summary.files.values()

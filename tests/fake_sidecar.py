@@ -40,6 +40,7 @@ class FakeModel:
     includes_current_tick: bool = True
     nan_policy: int = pb.Contract.REFUSE
     contract: bool = True
+    state: int = pb.VersionDescription.AVAILABLE
     problem: str = ""
     ranges: Sequence[tuple[float, float]] = ()
     meanings: Sequence[str] = ("SELL", "BUY")
@@ -62,7 +63,7 @@ class FakeModel:
         """Describe it as the only version of its model."""
         version = pb.VersionDescription(
             version=self.version,
-            state=pb.VersionDescription.AVAILABLE,
+            state=self.state,
             digest=self.digest,
             inputs=[pb.TensorSpec(name="features", datatype="FP32", shape=[-1, len(self.feature_names)])],
         )

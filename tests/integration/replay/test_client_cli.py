@@ -1,0 +1,156 @@
+"""The command line, as a user meets it: a process, its exit code, its words."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fake_sidecar import FakeModel, FakeSidecar
+from fixtures_session import (
+    MOMENTUM_LOOKBACK,
+    REVERSION_LOOKBACK,
+    csv_lines,
+    mean_reversion_features,
+    momentum_features,
+    walk,
+    write_csv,
+    write_strategies,
+)
+
+from strategy_client.features import FeatureSet
+
+TRADITIONAL = """
+strategy_name: momentum
+strategy_type: momentum
+instrument_tokens: [1]
+ticks: {time: time, price: price, token: token}
+"""
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run `strategy-client`."""
+    command = [sys.executable, "-c", "from strategy_client.cli import main; main()"]
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Write ticks and a traditional strategy."""
+    write_csv(tmp_path / "t.csv", csv_lines(1, walk(50, 100, 1)))
+    (tmp_path / "s.yaml").write_text(TRADITIONAL)
+    return tmp_path
+
+
+def test_replay_without_learned_strategies_needs_no_sidecar(folder: Path) -> None:
+    """Traditional strategies alone replay without models, print a table and name the files."""
+    done = run(
+        "replay",
+        folder / "t.csv",
+        "--strategies",
+        folder / "s.yaml",
+        "--out",
+        folder / "out",
+        "--models",
+        "none",
+    )
+    assert done.returncode == 0, done.stderr
+    for text in ("momentum", "50 ticks in", "99th percentile", "summary.json", "WARMING_UP"):
+        assert text in done.stdout
+    assert {path.name for path in (folder / "out").iterdir()} == {
+        "signals.jsonl",
+        "outcomes.jsonl",
+        "summary.json",
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("2024-08-08T03:45:00Z,1,0", "t.csv:52: price: expected a finite number above 0, came '0'"),
+        ("2024-08-08T03:45:00Z,1,abc", "t.csv:52: price: expected a number, came 'abc'"),
+        ("2024-08-08T03:45:00Z,9,1", "t.csv:52: token: expected an instrument of the strategies: 1, came 9"),
+    ],
+)
+def test_bad_line_is_reported_and_stops_a_strict_replay(folder: Path, line: str, text: str) -> None:
+    """A bad line is counted and shown, exit 0; with --strict it is the one line of an exit 2."""
+    with (folder / "t.csv").open("a") as file:
+        file.write(line + "\n")
+    arguments = ["replay", folder / "t.csv", "--strategies", folder / "s.yaml", "--out", folder / "out"]
+    lax = run(*arguments)
+    assert lax.returncode == 0, lax.stderr
+    assert "bad lines skipped: 1" in lax.stdout
+    assert text in lax.stdout
+    strict = run(*arguments, "--strict")
+    assert strict.returncode == 2
+    assert strict.stderr.splitlines()[-1] == f"strategy-client: {folder}/{text}"
+    assert "Traceback" not in strict.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "text"),
+    [
+        (("momentum\ninst", "momemtum\ninst"), [], "(did you mean 'momentum'?)"),
+        (("[1]", "[1]\nparameters: {lookback_perids: 5}"), [], "lookback_perids"),
+        (("[1]", "[2]"), [], "expected at least one tick; the first bad line: "),
+        (("", ""), ["--price", "prize"], "column 'prize' is missing (did you mean 'price'?)"),
+        (("", ""), ["--target", "nowhere"], "expected unix:/path or host:port"),
+        (("", ""), ["--replace", "x"], "TICK:MODEL:FILE"),
+        (("", ""), ["--speed", "-1"], "expected 'max' or a number above 0"),
+        (("", ""), ["--timezone", "Mars"], "'Mars'"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_2(
+    folder: Path, change: tuple[str, str], flags: list[str], text: str
+) -> None:
+    """H9: wrong configuration, column or flag: exit 2, what was expected, no traceback."""
+    strategies = folder / "s.yaml"
+    strategies.write_text(strategies.read_text().replace(*change, 1))
+    done = run("replay", folder / "t.csv", "--strategies", strategies, "--out", folder / "out", *flags)
+    assert done.returncode == 2
+    assert text in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_files_are_named(folder: Path) -> None:
+    """Ticks or strategies that are not there are one line and exit 2."""
+    for ticks, strategies in (("gone.csv", "s.yaml"), ("t.csv", "gone.yaml")):
+        done = run("replay", folder / ticks, "--strategies", folder / strategies, "--out", folder / "out")
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert "gone." in line
+
+
+def test_learned_strategies_without_models_are_refused(folder: Path) -> None:
+    """Without a folder of models the sidecar is not started, and the folder is named."""
+    strategies = write_strategies(folder / "learned.yaml", [1])
+    done = run("replay", folder / "t.csv", "--strategies", strategies, "--models", folder / "none")
+    assert done.returncode == 1
+    assert f"{folder}/none: expected a folder of models" in done.stderr
+
+
+def test_check_says_of_each_strategy_whether_it_can_run(folder: Path) -> None:
+    """`check` shows OK or the first difference from the contract; exit 1 when a model is not right."""
+    strategies = write_strategies(folder / "learned.yaml", [1])
+    momentum, reversion = momentum_features(MOMENTUM_LOOKBACK), mean_reversion_features(REVERSION_LOOKBACK)
+    models = {
+        "up_momentum": FakeModel(momentum, FeatureSet(momentum).window),
+        "up_reversion": FakeModel(reversion[::-1], FeatureSet(reversion).window),
+    }
+    with FakeSidecar(models) as sidecar:
+        wrong = run("check", "--strategies", strategies, "--target", sidecar.target)
+        sidecar.swap("up_reversion", feature_names=reversion)
+        right = run("check", "--strategies", strategies, "--target", sidecar.target)
+    assert (wrong.returncode, right.returncode) == (1, 0), wrong.stderr + right.stderr
+    assert "feature 0 is 'zscore_20' in the strategy" in " ".join(wrong.stdout.split())
+    assert right.stdout.count("OK") == 4
+
+
+def test_check_of_configuration_alone(folder: Path) -> None:
+    """Without a sidecar `check` reads the configuration, exit 0; a wrong one is exit 2."""
+    assert run("check", "--strategies", folder / "s.yaml").returncode == 0
+    (folder / "s.yaml").write_text(TRADITIONAL + "unknown: 1\n")
+    done = run("check", "--strategies", folder / "s.yaml")
+    assert done.returncode == 2
+    assert "unknown" in done.stderr
