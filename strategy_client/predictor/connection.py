@@ -6,8 +6,9 @@ import random
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import grpc
@@ -95,7 +96,7 @@ class Connection:
         self._cause = "not connected yet"
         self._probe: Any = None
         self._closed = False
-        self._counts = PredictorCounts()
+        self._counts: Counter[str] = Counter()
         self._ids = itertools.count(1)
         self._id_prefix = uuid.uuid4().hex[:12]
         self._keeper = threading.Thread(target=self._keep, name="tickserve-keeper", daemon=True)
@@ -109,7 +110,7 @@ class Connection:
     def counts(self) -> PredictorCounts:
         """A snapshot of the counters."""
         with self._changed:
-            return replace(self._counts, breaker_opened=self._breaker.times_opened)
+            return PredictorCounts(**self._counts, breaker_opened=self._breaker.times_opened)
 
     @property
     def breaker_state(self) -> BreakerState:
@@ -195,7 +196,7 @@ class Connection:
             self._count("late")
 
     def _count(self, name: str) -> None:
-        self._counts = replace(self._counts, **{name: getattr(self._counts, name) + 1})
+        self._counts[name] += 1
 
     def _keep(self) -> None:
         attempt_at_ns = 0

@@ -208,6 +208,20 @@ def test_refused_model_leaves_the_old_one_answering(session: Path, undisturbed: 
     assert signals(tmp_path) == signals(undisturbed)
 
 
+def test_other_contract_and_back_at_their_ticks(session: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """H5: a swap to another contract is CONTRACT_MISMATCH from its tick on, until the swap back."""
+    other = write_model(tmp_path / "other", "up_momentum", ("price", "return_20"), version=3)
+    mended = write_model(tmp_path / "mended", "up_momentum", momentum_features(MOMENTUM_LOOKBACK), version=4)
+    replacements = [Replacement(500, "up_momentum", other), Replacement(700, "up_momentum", mended)]
+    summary = replay(session, tmp_path, replacements=replacements)
+    assert_complete(summary, tmp_path)
+    came = [each["learned_momentum"] for each in outcomes(tmp_path)]
+    expected = [each["learned_momentum"] for each in outcomes(undisturbed)]
+    assert came[:500] == expected[:500]
+    assert set(came[500:700]) == {"CONTRACT_MISMATCH"}
+    assert came[700:] == expected[700:]
+
+
 def test_sidecar_and_its_folder_are_gone_afterwards(session: Path, tmp_path: Path) -> None:
     """The replay's own sidecar is stopped and its folder removed, after an error too."""
     seen: list[tuple[int, Path]] = []
