@@ -207,12 +207,13 @@ def test_parquet(tmp_path: Path, zone: str | None) -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("t.csv.gz", gzip.compress(GOOD.encode())[:-20]),
+        ("t.csv.gz", gzip.compress(GOOD.encode(), mtime=0)[:-20]),
         ("t.zip", b"PK no"),
         ("t.parquet", b"PAR1 no"),
         ("t.xlsx", b""),
         ("t.csv", b""),
     ],
+    ids=["gzip", "zip", "parquet", "unknown", "empty"],
 )
 def test_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes) -> None:
     """A cut, broken, empty or unknown file is one error that begins with its name."""
