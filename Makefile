@@ -23,6 +23,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 .PHONY: install
 install: $(INSTALLED) ## the virtual environment with everything in it
 
+.PHONY: run
+run: $(INSTALLED) ## the main job: a real session replayed, one model replaced in the middle
+	@ticks=$$($(BIN)/python examples/fetch_ticks.py .cache) && \
+	$(BIN)/strategy-client replay "$$ticks" --strategies examples/strategies.yaml --models models --out out \
+		--skip 300000 --limit 100000 --replace 50000:es_momentum:examples/next/es_momentum.onnx
+
+.PHONY: models
+models: $(INSTALLED) ## train the sample models again, on the same ticks
+	@ticks=$$($(BIN)/python examples/fetch_ticks.py .cache) && $(BIN)/python examples/train_models.py "$$ticks"
+
 .PHONY: test
 test: $(INSTALLED) ## the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadscope

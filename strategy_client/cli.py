@@ -25,12 +25,12 @@ from strategy_client.lineup import create_executors, wanted_models
 from strategy_client.predictor.channel import TargetError, check_target
 from strategy_client.predictor.client import InferenceClient
 from strategy_client.predictor.status import InferenceError
-from strategy_client.replacement import Replacement
-from strategy_client.replay import DEADLINE_MS, Replay, ReplayOptions
-from strategy_client.sidecar import SidecarError
+from strategy_client.replay.replacement import Replacement
+from strategy_client.replay.session import DEADLINE_MS, Replay, ReplayOptions
+from strategy_client.replay.sidecar import SidecarError
+from strategy_client.replay.table import Finding, check_table, summary_table
 from strategy_client.sources.bad_line import BadFileError, BadLineError
 from strategy_client.store.strategy_file import StrategyFile, read_strategies
-from strategy_client.table import Finding, check_table, summary_table
 
 PLAIN_LINES: Final = 10
 PIPED_WIDTH: Final = 120
@@ -61,6 +61,7 @@ def replay(
     ),
     out_folder: Annotated[Path, typer.Option("--out", help="Where the files go.")] = Path("out"),
     speed: Annotated[str, typer.Option(help="'max', or a multiple of the ticks' own pace.")] = "max",
+    skip: Annotated[int, typer.Option(min=0, help="Leave out so many ticks at the start.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many ticks.")] = None,
     deadline_ms: Annotated[float, typer.Option(min=0.001, help="The budget of one tick.")] = DEADLINE_MS,
     replaced: Annotated[
@@ -96,6 +97,7 @@ def replay(
             target=None if target is None else check_target(target),
             models=models,
             speed=_speed(speed),
+            skip=skip,
             limit=limit,
             deadline_ms=deadline_ms,
             replacements=[_replacement(text) for text in replaced or ()],

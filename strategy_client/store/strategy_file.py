@@ -19,7 +19,6 @@ from strategy_client.store.document import Document, Place, read_document
 from strategy_client.store.section import (
     FLAG,
     POSITIVE_INTEGER,
-    POSITIVE_NUMBER,
     TEXT,
     TEXTS,
     Kind,
@@ -37,23 +36,17 @@ DEFAULT_BROKERS: Final = ("paper",)
 
 @dataclass(frozen=True, slots=True)
 class StrategyFile:
-    """What a file, or all files of a folder, configure.
-
-    `deadline_ms` is the budget of a tick; `require` the models that must be available before the start. None
-    and empty leave both to the runner.
-    """
+    """What a file, or all files of a folder, configure; `ticks` None where they do not say."""
 
     strategies: tuple[StrategyConfig, ...]
     ticks: TicksConfig | None = None
-    deadline_ms: float | None = None
-    require: tuple[str, ...] = ()
 
 
 def read_strategies(path: Path, factory: StrategyFactory) -> StrategyFile:
     """Read one YAML file, or every `*.yaml` and `*.yml` of a folder in the order of their names.
 
-    A file is one strategy, or a mapping with a `strategies:` list; `ticks:`, `deadline_ms:` and `require:`
-    may stand in one of the files. Each strategy's processor is made once by `factory`, so that its type and
+    A file is one strategy, or a mapping with a `strategies:` list; `ticks:` may stand in one of
+    the files. Each strategy's processor is made once by `factory`, so that its type and
     parameters are checked as well. Raises ConfigurationError with a problem for everything that is wrong in
     any of the files, each naming file, line and key.
     """
@@ -75,14 +68,12 @@ class _Reading:
         self._strategies: list[StrategyConfig] = []
         self._first_seen: dict[str, str] = {}
         self._ticks: TicksConfig | None = None
-        self._deadline_ms: float | None = None
-        self._require: tuple[str, ...] = ()
-        self._once: dict[str, Path] = {}
+        self._ticks_in: Path | None = None
 
     def result(self) -> StrategyFile:
         if self.problems:
             raise ConfigurationError(*self.problems)
-        return StrategyFile(tuple(self._strategies), self._ticks, self._deadline_ms, self._require)
+        return StrategyFile(tuple(self._strategies), self._ticks)
 
     def document(self, document: Document) -> None:
         top = Section(document, (), document.value, self.problems)
@@ -141,14 +132,13 @@ class _Reading:
                 section.fault(tuple(problem.place.split(".", 1)), problem.text)
 
     def _for_all(self, document: Document, top: Section) -> None:
-        for key in ("ticks", "deadline_ms", "require"):
-            if key in top and self._once.setdefault(key, document.path) != document.path:
-                top.fault((key,), f"stands in two files, the first time in {self._once[key]}")
         ticks = top.section("ticks")
-        if ticks is not None:
-            self._ticks = _ticks(ticks)
-        self._deadline_ms = top.take("deadline_ms", POSITIVE_NUMBER, self._deadline_ms)
-        self._require = top.take("require", TEXTS, self._require)
+        if ticks is None:
+            return
+        if self._ticks_in is not None:
+            top.fault(("ticks",), f"stands in two files, the first time in {self._ticks_in}")
+        self._ticks_in = document.path
+        self._ticks = _ticks(ticks)
 
 
 def _files(path: Path) -> list[Path]:

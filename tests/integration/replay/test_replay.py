@@ -20,11 +20,11 @@ from fixtures_session import (
 )
 
 from strategy_client.factory import StrategyFactory
-from strategy_client.replacement import Replacement
-from strategy_client.replay import Replay, ReplayOptions, Sidecar
+from strategy_client.replay.replacement import Replacement
+from strategy_client.replay.session import Replay, ReplayOptions, Sidecar
+from strategy_client.replay.summary import Summary
 from strategy_client.sinks.jsonl import VARYING
 from strategy_client.store.strategy_file import read_strategies
-from strategy_client.summary import Summary
 
 TICKS = 600
 TRADITIONAL = {"momentum", "reversion"}

@@ -27,8 +27,6 @@ description: A trend.
 tags: [demo]
 """
 MANY = """\
-deadline_ms: 20
-require: [trend]
 ticks:
   time: DateTime
   price: Price
@@ -79,12 +77,11 @@ def test_one_strategy_with_every_key(tmp_path):
 
 
 def test_a_list_with_what_holds_for_all(tmp_path):
-    """A file may hold many strategies, how ticks are read, the deadline and the models that must be there."""
+    """A file may hold many strategies, and how ticks are read."""
     file = read(tmp_path, MANY)
     assert [strategy.strategy_id for strategy in file.strategies] == ["a", "b"]
     assert [strategy.instrument_tokens for strategy in file.strategies] == [(7,), (7,)]
     assert file.strategies[0].active_brokers == ("paper",)
-    assert (file.deadline_ms, file.require) == (20.0, ("trend",))
     assert file.ticks == TicksConfig(
         time="DateTime",
         price="Price",
@@ -103,13 +100,13 @@ def test_a_folder_is_its_files_in_order(tmp_path):
     (tmp_path / "notes.txt").write_text("{")
     file = read_strategies(tmp_path, StrategyFactory())
     assert [strategy.strategy_id for strategy in file.strategies] == ["a", "b", "trend"]
-    assert file.deadline_ms == 20.0
+    assert file.ticks is not None
 
 
 def test_nothing_for_all_is_none(tmp_path):
-    """Where a file says nothing of ticks, deadline and models, the runner decides."""
+    """Where a file says nothing of ticks, flags or defaults decide."""
     file = read(tmp_path, ONE)
-    assert file == StrategyFile(file.strategies, None, None, ())
+    assert file == StrategyFile(file.strategies, None)
 
 
 def changed(text, old, new):
@@ -178,8 +175,6 @@ def changed(text, old, new):
             "13: tag: unknown key (did you mean 'tags'?); known: strategy_name, ",
         ),
         ("tags: [demo]", "enabled: true", "3: enabled: stands twice, in lines 3 and 13"),
-        ("tags: [demo]", "deadline_ms: 0", "13: deadline_ms: expected a number above 0, came 0"),
-        ("tags: [demo]", "require: trend", "13: require: expected a list of different texts, came 'trend'"),
         ("tags: [demo]", "ticks: [1]", "13: ticks: expected a mapping, came [1]"),
         ("tags: [demo]", "ticks: {time: 1}", "13: ticks.time: expected a column name, came 1"),
         (
@@ -223,8 +218,8 @@ def test_all_problems_of_all_files_come_at_once(tmp_path):
         "a.yaml:10: risk_limits.max_position_size",
         "a.yaml:3: enabled",
         "b.yaml:1: strategies",
-        "c.yaml:12: strategies[0]",
-        "c.yaml:13: strategies[0].strategy_typ",
+        "c.yaml:10: strategies[0]",
+        "c.yaml:11: strategies[0].strategy_typ",
     ]
 
 
@@ -232,8 +227,8 @@ def test_a_strategy_id_stands_once(tmp_path):
     """Two strategies of one name are refused, in one file or in two, and both places are named."""
     lines = problems(tmp_path, changed(MANY, "strategy_name: b", "strategy_name: a"))
     assert lines == [
-        "strategies.yaml:15: strategies[1].strategy_name: 'a' stands twice, the first time in "
-        "strategies.yaml:12"
+        "strategies.yaml:13: strategies[1].strategy_name: 'a' stands twice, the first time in "
+        "strategies.yaml:10"
     ]
     (tmp_path / "strategies.yaml").write_text(ONE)
     (tmp_path / "z.yaml").write_text(ONE)
@@ -242,10 +237,10 @@ def test_a_strategy_id_stands_once(tmp_path):
 
 
 def test_what_holds_for_all_stands_in_one_file(tmp_path):
-    """Two files of a folder cannot both set the deadline."""
-    (tmp_path / "a.yaml").write_text(f"{ONE}deadline_ms: 5\n")
+    """Two files of a folder cannot both say how ticks are read."""
+    (tmp_path / "a.yaml").write_text(f"{ONE}ticks: {{time: t}}\n")
     (tmp_path / "b.yaml").write_text(MANY)
-    with pytest.raises(ConfigurationError, match=r"b.yaml:1: deadline_ms: stands in two files"):
+    with pytest.raises(ConfigurationError, match=r"b.yaml:1: ticks: stands in two files"):
         read_strategies(tmp_path, StrategyFactory())
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from strategy_client.summary import StrategySummary, Summary
+from strategy_client.replay.summary import StrategySummary, Summary
 
 DIGEST_DIGITS: Final = 12
 US_PER_MS: Final = 1_000

@@ -1,6 +1,7 @@
 """A recorded session run through the strategies, tick by tick, with the same bytes out each time."""
 
 import hashlib
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,15 +15,15 @@ from strategy_client.configuration import ConfigurationError, Problem, StrategyC
 from strategy_client.events import MarketTick, Outcome, Signal
 from strategy_client.factory import StrategyFactory
 from strategy_client.lineup import create_executors, wanted_models
-from strategy_client.pace import Pace
 from strategy_client.predictor.client import InferenceClient
-from strategy_client.replacement import Replacement
+from strategy_client.replay.pace import Pace
+from strategy_client.replay.replacement import Replacement
+from strategy_client.replay.sidecar import OwnSidecar
+from strategy_client.replay.summary import Replaced, Summary, TickLog, summarise
 from strategy_client.runner import RunnerOptions, StrategyRunner
-from strategy_client.sidecar import OwnSidecar
 from strategy_client.sinks.jsonl import JsonLinesFile, outcomes_record, signal_record
 from strategy_client.sources.bad_line import BadFileError, BadLines
 from strategy_client.sources.tick_file import merged, open_ticks
-from strategy_client.summary import Replaced, Summary, TickLog, summarise
 
 DEADLINE_MS: Final = 5_000.0
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -36,6 +37,7 @@ Progress = Callable[[int, float], None]
 class ReplayOptions:
     """What to replay. `speed` None is as fast as possible, else a multiple of the ticks' own pace.
 
+    `skip` ticks are left out at the start; `limit` and the places of replacements count from there.
     Without a `target` a sidecar is started over a copy of `models`. The deadline is long by default, so that
     a machine that is busy for a moment does not change the bytes.
     """
@@ -47,6 +49,7 @@ class ReplayOptions:
     target: str | None = None
     models: Path = Path("models")
     speed: float | None = None
+    skip: int = 0
     limit: int | None = None
     deadline_ms: float = DEADLINE_MS
     replacements: Sequence[Replacement] = ()
@@ -144,7 +147,7 @@ class Replay:
     ) -> Iterable[tuple[int, MarketTick, list[Outcome]]]:
         pace = Pace(self._options.speed)
         limit = self._options.limit
-        for index, tick in enumerate(ticks):
+        for index, tick in enumerate(itertools.islice(ticks, self._options.skip, None)):
             if index == limit:
                 return
             self._act(index, sidecar)
