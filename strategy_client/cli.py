@@ -175,6 +175,8 @@ def _fail(error: Exception, code: int) -> NoReturn:
 
 
 def _read(path: Path) -> StrategyFile:
+    # A user's own processors and features lie beside the strategies that name them.
+    sys.path.insert(0, str((path if path.is_dir() else path.parent).resolve()))
     return read_strategies(path, StrategyFactory())
 
 

@@ -36,9 +36,11 @@ class StrategyProcessor(Protocol):
 
 @runtime_checkable
 class LearnedProcessor(StrategyProcessor, Protocol):
-    """Logic around a model: it makes the model's input and reads its answer; the runner asks in between.
+    """Logic around a model: it names the model's input and reads its answer; the runner asks in between.
 
-    The runner calls `extract_features`, asks the sidecar for `model`, and hands the answer to `interpret`.
+    The runner streams `features` once for all strategies with the same ones on an instrument, asks the
+    sidecar for `model`, and hands the answer to `interpret`. `extract_features` makes the same row out of a
+    plain history, for a loop that has one.
     """
 
     model: ModelReference

@@ -1,0 +1,78 @@
+"""The README's own code, taken out of it and run."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BIN = Path(sys.executable).parent
+
+
+def block(name: str) -> str:
+    """The code block whose first line is a comment with this file's name."""
+    found = re.search(rf"```\w+\n# {re.escape(name)}\n(.*?)```", README, re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A user's folder: the README's files and a recorded session."""
+    for name in ("own_model.py", "own_model.yaml", "own_strategy.py", "own_strategy.yaml"):
+        (tmp_path / name).write_text(block(name), encoding="utf-8")
+    start = datetime(2013, 9, 2, 9, 30)  # noqa: DTZ001 - the file's times have no zone, the flag says which
+    lines = ["DateTime,Price,Volume"]
+    lines += [
+        f"{start + timedelta(seconds=index)},{1640 + 0.25 * ((index * 7) % 31)},1" for index in range(400)
+    ]
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "es_ticks.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user would, in that folder."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def replay_command(strategies: str) -> list[str]:
+    """The README's replay command, for one of its strategy files."""
+    found = re.search(r"strategy-client (replay .*?)\n```", README, re.DOTALL)
+    assert found
+    words = shlex.split(found[1].replace("\\\n", " "))
+    return [str(BIN / "strategy-client"), *[strategies if word.endswith(".yaml") else word for word in words]]
+
+
+def outcomes(folder: Path, strategy: str) -> dict[str, int]:
+    """What the replay counted for a strategy."""
+    summary = json.loads((folder / "out" / "summary.json").read_text())
+    return summary["strategies"][strategy]["outcomes"]
+
+
+def test_the_own_strategy_trades(folder: Path) -> None:
+    """The processor of the README runs in a replay and buys at round numbers."""
+    run(folder, *replay_command("own_strategy.yaml"))
+    counted = outcomes(folder, "round_number")
+    assert counted["BUY"] > 0
+    assert sum(counted.values()) == 400
+    assert "PROCESSOR_ERROR" not in counted
+
+
+def test_the_own_model_is_served(folder: Path) -> None:
+    """The model of the README is exported, served and asked by its strategy."""
+    done = run(folder, sys.executable, "own_model.py")
+    assert "models/mine.onnx" in done.stdout
+    run(folder, *replay_command("own_model.yaml"))
+    counted = outcomes(folder, "my_learned_strategy")
+    assert set(counted) <= {"BUY", "SELL", "BELOW_THRESHOLD", "WARMING_UP", "OUT_OF_RANGE"}
+    assert counted["WARMING_UP"] == 19
+    assert sum(counted.values()) == 400
