@@ -227,4 +227,4 @@ class _PlainProgress:
 
 
 def _part(ticks: int, part: float, limit: int | None) -> float:
-    return part if limit is None else max(part, ticks / limit)
+    return part if limit is None else ticks / limit
