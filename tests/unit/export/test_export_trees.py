@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fixtures_export import FEATURES, TRAIN_ROWS, answers, around, feature_matrix, sides, with_gaps
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.ensemble import (
     GradientBoostingClassifier,
@@ -22,12 +22,14 @@ float32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
 @given(threshold=st.floats(allow_nan=False, allow_infinity=False), value=float32)
+@example(threshold=3.402823364973241e38, value=0.0)
 def test_floor_decides_every_float32_alike(threshold: float, value: float) -> None:
     """For any float64 threshold and any float32 x, x <= threshold is x <= floor_float32(threshold)."""
     with np.errstate(over="ignore"):
         floor = floor_float32(np.array([threshold]))[0]
         nearest = np.float32(threshold)
-    for x in (np.float32(value), nearest, np.nextafter(nearest, np.float32(np.inf)), floor):
+        above = np.nextafter(nearest, np.float32(np.inf))
+    for x in (np.float32(value), nearest, above, floor):
         if np.isfinite(x):
             assert (float(x) <= threshold) == bool(x <= floor)
 
