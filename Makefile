@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-OWN := inference_server strategy_client model_export tests examples
+OWN := inference_server strategy_client model_export tests examples benchmarks
 PROTOS := tickserve/v1/predictor.proto open_inference/v2/inference.proto
 
 .PHONY: help
@@ -32,6 +32,10 @@ run: $(INSTALLED) ## the main job: a real session replayed, one model replaced i
 .PHONY: models
 models: $(INSTALLED) ## train the sample models again, on the same ticks
 	@ticks=$$($(BIN)/python examples/fetch_ticks.py .cache) && $(BIN)/python examples/train_models.py "$$ticks"
+
+.PHONY: bench
+bench: $(INSTALLED) ## what a question to the sidecar costs, beside a bare gRPC echo
+	@$(BIN)/python benchmarks/round_trip.py
 
 .PHONY: test
 test: $(INSTALLED) ## the tests
