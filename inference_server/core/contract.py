@@ -11,6 +11,7 @@ import base64
 import enum
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ FEATURES_DTYPE: Final = "FP32"
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 MEANINGS: Final = ("BUY", "SELL", "HOLD", "")
 WORST_ROWS: Final = 5
+# What the wire's integers hold.
+MAX_INT64: Final = 2**63 - 1
+MAX_WINDOW: Final = 2**32 - 1
 
 
 class ContractError(ValueError):
@@ -113,6 +117,11 @@ class GoldenVectors:
         found: list[GoldenMismatch] = []
         for golden in self.outputs:
             came = answers[golden.name]
+            if (came.dtype == np.object_) != (golden.expected.dtype == np.object_):
+                raise ContractError(
+                    f"output {golden.name!r} is of dtype {came.dtype} on the golden rows, "
+                    f"expected {golden.expected.dtype}"
+                )
             if came.shape != golden.expected.shape:
                 raise ContractError(
                     f"output {golden.name!r} has shape {came.shape} on the golden rows, "
@@ -147,22 +156,45 @@ class Contract:
         check_model_name(self.model)
         n_features = len(self.feature_names)
         rules: Sequence[tuple[bool, str]] = (
-            (self.version > 0, f"version: expected an integer above 0, came {self.version}"),
+            (
+                0 < self.version <= MAX_INT64,
+                f"version: expected an integer above 0, of 64 bits, came {self.version}",
+            ),
             (n_features > 0, "features.names: expected at least one"),
             (len(set(self.feature_names)) == n_features, "features.names: a name stands twice"),
-            (self.window > 0, f"features.window: expected at least 1 tick, came {self.window}"),
+            (
+                0 < self.window <= MAX_WINDOW,
+                f"features.window: expected 1 to {MAX_WINDOW} ticks, came {self.window}",
+            ),
+            (
+                abs(self.trained_at_ns) <= MAX_INT64,
+                f"trained_at_ns: expected an integer of 64 bits, came {self.trained_at_ns}",
+            ),
             (
                 len(self.training_ranges) == n_features,
                 f"features.training_range: expected {n_features} entries, came {len(self.training_ranges)}",
             ),
+            (
+                all(-math.inf < span.low <= span.high < math.inf for span in self.training_ranges),
+                "features.training_range: expected finite numbers, the smaller one first",
+            ),
             (len(self.outputs) > 0, "outputs: expected at least one"),
+            (
+                len({output.name for output in self.outputs}) == len(self.outputs),
+                "outputs: a name stands twice",
+            ),
             (
                 self.golden.inputs.ndim == 2 and self.golden.inputs.shape[1] == n_features,
                 f"golden.inputs: expected shape (rows, {n_features}), came {self.golden.inputs.shape}",
             ),
+            (
+                self.golden.inputs.dtype == np.float32,
+                f"golden.inputs: expected float32, came {self.golden.inputs.dtype}",
+            ),
             (len(self.golden.inputs) > 0, "golden.inputs: expected at least one row"),
             (
-                {output.name for output in self.outputs} == {golden.name for golden in self.golden.outputs},
+                sorted(output.name for output in self.outputs)
+                == sorted(golden.name for golden in self.golden.outputs),
                 "golden.outputs: expected exactly the names of outputs",
             ),
         )
@@ -171,7 +203,13 @@ class Contract:
                 raise ContractError(text)
         for output in self.outputs:
             _check_output(output)
+        _check_texts(self)
         for golden in self.golden.outputs:
+            if not (0 <= golden.atol < math.inf and 0 <= golden.rtol < math.inf):
+                raise ContractError(
+                    f"golden.outputs[{golden.name!r}]: expected tolerances of 0 or more, "
+                    f"came atol {golden.atol}, rtol {golden.rtol}"
+                )
             if len(golden.expected) != len(self.golden.inputs):
                 raise ContractError(
                     f"golden.outputs[{golden.name!r}]: expected {len(self.golden.inputs)} rows, "
@@ -212,6 +250,8 @@ class Contract:
             document = json.loads(text)
         except ValueError as error:
             raise ContractError(f"not a JSON document: {error}") from None
+        except RecursionError:
+            raise ContractError("not a JSON document of ours: nested too deep") from None
         if not isinstance(document, dict):
             raise ContractError(f"expected a JSON object, came {type(document).__name__}")
         if document.get("format") != FORMAT:
@@ -329,6 +369,16 @@ def _check_output(output: OutputMeaning) -> None:
             )
 
 
+def _check_texts(contract: Contract) -> None:
+    texts = [_must_match(contract), contract.estimator, contract.libraries]
+    try:
+        json.dumps(texts, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ContractError(
+            f"a text that is not Unicode: {error.object[error.start : error.end]!r}"
+        ) from None
+
+
 def _write_array(array: Array) -> dict[str, Any]:
     if array.dtype == np.object_:
         return {
@@ -348,7 +398,9 @@ def _write_array(array: Array) -> dict[str, Any]:
 
 
 def _read_array(document: Mapping[str, Any]) -> Array:
-    shape = tuple(int(size) for size in document["shape"])
+    shape = tuple(document["shape"])
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ContractError(f"shape: expected integers of 0 or more, came {document['shape']!r}")
     if document["datatype"] == "BYTES":
         return np.array(_texts(document["texts"], "texts"), dtype=np.object_).reshape(shape)
     raw = base64.b64decode(document["base64"], validate=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 
 import numpy as np
 import pytest
@@ -54,18 +55,31 @@ def test_the_hash_covers_what_must_match_and_nothing_else(change: dict[str, obje
         (("format",), 2, "format: expected 1"),
         (("version",), 0, "version: expected an integer above 0"),
         (("version",), "3", "version: expected int"),
+        (("version",), 2**63, "version: expected an integer above 0, of 64 bits"),
+        (("trained_at_ns",), 2**63, "trained_at_ns: expected an integer of 64 bits"),
         (("features", "window"), 0, "features.window"),
+        (("features", "window"), 2**32, "features.window: expected 1 to 4294967295"),
         (("features", "dtype"), "FP64", "features.dtype: expected FP32"),
         (("features", "names"), ["a", "a"], "stands twice"),
         (("features", "names"), "ab", "expected a list of texts"),
         (("features", "nan_policy"), "guess", "wrong form"),
+        (("features", "names"), ["a", "\ud800"], "a text that is not Unicode"),
         (("training_range",), [[0, 1]], "expected 2 entries"),
+        (("training_range",), [[0, 1], [2, 1]], "training_range: expected finite numbers, the smaller"),
+        (("training_range",), [[0, 1], [math.nan, 1]], "training_range: expected finite"),
+        (("training_range",), [[0, 1], [0, math.inf]], "training_range: expected finite"),
+        (("golden", "inputs", "datatype"), "INT32", "golden.inputs: expected float32, came int32"),
+        (("golden", "inputs", "shape"), [-1, 2], "shape: expected integers"),
+        (("golden", "inputs", "shape"), [3.5, 2], "shape: expected integers"),
+        (("golden", "outputs", 1, "atol"), math.inf, "expected tolerances of 0 or more"),
+        (("golden", "outputs", 1, "rtol"), math.nan, "expected tolerances of 0 or more"),
+        (("golden", "outputs", 1, "rtol"), -1, "expected tolerances of 0 or more"),
         (("model",), "../evil", "model name '../evil'"),
         (("hash",), "0" * 64, "hash: the document says"),
         (("outputs",), [], "outputs: expected at least one"),
     ],
 )
-def test_a_wrong_field_is_named(path: tuple[str, ...], value: object, text: str) -> None:
+def test_a_wrong_field_is_named(path: tuple[str | int, ...], value: object, text: str) -> None:
     """Whatever field is changed to something impossible, the error names it."""
     document = json.loads(make_contract().to_json())
     target = document
@@ -85,7 +99,7 @@ def test_a_missing_field_is_named(field: str) -> None:
         Contract.from_json(json.dumps(document))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "null", '"x"'])
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", '"x"', pytest.param("[" * 100_000, id="deep")])
 def test_text_that_is_no_document_is_refused(text: str) -> None:
     """Anything that is not a JSON object is a ContractError."""
     with pytest.raises(ContractError):
@@ -131,3 +145,22 @@ def test_an_answer_of_another_shape_is_an_error() -> None:
     label, probabilities = (output.expected for output in golden.outputs)
     with pytest.raises(ContractError, match="has shape"):
         golden.mismatches({"label": label, "probabilities": probabilities[:, :1]})
+
+
+def test_an_output_stands_once() -> None:
+    """Two outputs of one name are refused, whatever the golden vectors say of them."""
+    contract = make_contract()
+    golden = GoldenVectors(contract.golden.inputs, contract.golden.outputs * 2)
+    with pytest.raises(ContractError, match="outputs: a name stands twice"):
+        make_contract(outputs=contract.outputs * 2, golden=golden)
+    with pytest.raises(ContractError, match=r"golden\.outputs: expected exactly"):
+        make_contract(golden=golden)
+
+
+@pytest.mark.parametrize("label", [np.array(["BUY", "BUY", "SELL"], object), np.array([1, 1, 0])])
+def test_a_text_for_a_number_is_an_error(label: np.ndarray) -> None:
+    """A model that answers texts where numbers are expected, or the other way, is refused with both named."""
+    other = np.array(["1", "1", "0"], object) if label.dtype.kind == "i" else np.array([1, 1, 0])
+    golden = GoldenVectors(np.zeros((3, 1), np.float32), (GoldenOutput("label", label, atol=0, rtol=0),))
+    with pytest.raises(ContractError, match="is of dtype"):
+        golden.mismatches({"label": other})
