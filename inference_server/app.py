@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 SERVICES: Final = (predictor.SERVICE, open_inference.SERVICE)
 # Threads for runs that are too slow for the event loop; two cores are what a sidecar usually has.
 SLOW_RUN_THREADS: Final = 4
+# How long the process may take to end once nothing is served any more.
+EXIT_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
         drain = Drain()
         registry = Registry(options.required)
         executor = ThreadPoolExecutor(SLOW_RUN_THREADS, thread_name_prefix="run")
-        # A run that hangs must not keep the process from ending.
+        # Not waited for: a run that hangs would hold up everything that is stopped after it.
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         vetting = VettingProcess()
         stack.push_async_callback(vetting.close)
@@ -117,7 +120,10 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
 
 
 async def serve_until_stopped(options: ServeOptions) -> None:
-    """Serve until SIGTERM or SIGINT; a second one ends the process at once."""
+    """Serve until SIGTERM or SIGINT; a second one ends the process at once.
+
+    The process is to end after this: it is ended, with exit code 0, where a run that hangs would keep it.
+    """
     stop = asyncio.Event()
 
     def on_signal() -> None:
@@ -131,6 +137,16 @@ async def serve_until_stopped(options: ServeOptions) -> None:
     async with serving(options):
         await stop.wait()
     log.info("stopped")
+    # Python waits at its exit for threads, and nothing can stop the one of a run or load that hangs.
+    leaving = threading.Timer(EXIT_S, _leave)
+    leaving.daemon = True
+    leaving.start()
+
+
+def _leave() -> None:
+    busy = sorted(thread.name for thread in threading.enumerate() if not thread.daemon)
+    log.warning("ending although work goes on that cannot be stopped threads=%s", ",".join(busy))
+    os._exit(0)
 
 
 async def _start_http(

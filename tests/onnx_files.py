@@ -91,8 +91,11 @@ def score_model(
     return model.SerializeToString()
 
 
-def endless_model(turns: int = 2**62) -> bytes:
-    """Return a valid file that loads and whose run does not end: a Loop of 2^62 turns; or of fewer."""
+def endless_model(turns: int | None = 2**62) -> bytes:
+    """Return a valid file that loads and whose run does not end: a Loop of 2^62 turns; or of fewer.
+
+    With `turns` None it takes as many as its largest input says: quick when warmed up with ones.
+    """
     turn = helper.make_graph(
         [
             helper.make_node("Identity", ["go_on"], ["go_on_out"]),
@@ -109,11 +112,16 @@ def endless_model(turns: int = 2**62) -> bytes:
             helper.make_tensor_value_info("value_out", TensorProto.FLOAT, [None, 3]),
         ],
     )
+    loop = helper.make_node("Loop", ["turns", "", "features"], ["score"], body=turn)
+    count = [
+        helper.make_node("ReduceMax", ["features"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["turns"], to=TensorProto.INT64),
+    ]
     graph = helper.make_graph(
-        [helper.make_node("Loop", ["turns", "", "features"], ["score"], body=turn)],
+        [loop] if turns is not None else [*count, loop],
         "endless",
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, 3])],
         [helper.make_tensor_value_info("score", TensorProto.FLOAT, [None, 3])],
-        [helper.make_tensor("turns", TensorProto.INT64, [], [turns])],
+        [] if turns is None else [helper.make_tensor("turns", TensorProto.INT64, [], [turns])],
     )
     return make_model(graph).SerializeToString()

@@ -3,10 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from onnx_files import score_contract
 
 from inference_server.core.contract import Contract
 from inference_server.core.servable import ServableId
 from inference_server.core.tensor import Array, TensorSpec
+
+CONTRACT = score_contract()
 
 
 def row_sums(features: Array) -> Array:
@@ -24,7 +27,7 @@ class FunctionServable:
         *,
         function: Callable[[Array], Array] = row_sums,
         n_features: int = 3,
-        contract: Contract | None = None,
+        contract: Contract | None = CONTRACT,
         inputs: tuple[TensorSpec, ...] | None = None,
         outputs: tuple[str, ...] = ("score",),
         warm_up_ns: int = 1000,

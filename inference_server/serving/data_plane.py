@@ -2,8 +2,9 @@
 
 There are three cases for a call that is well-formed:
 1. More calls in flight than the bound: refused at once, nothing runs.
-2. A run that is expected to take less than `inline_below_ns`: it runs on the event loop, for handing it to
-   a thread would cost more than the run.
+2. A run of a model with a contract that is expected to take less than `inline_below_ns`: it runs on the
+   event loop, for handing it to a thread would cost more than the run. Without a contract more than its rows
+   may decide how long it takes: other sizes that vary, or a loop in the model.
 3. Any other: it runs in the executor, at most `runs_per_servable` at a time, so that one slow or hanging
    model cannot take every thread. Its caller is told when the deadline comes; its entry is let go only when
    the run has really ended, so no servable is closed under a run.
@@ -128,7 +129,7 @@ class DataPlane:
                 except ServingError as error:
                     results[index] = error
                     continue
-                if run.entry.servable.warm_up_ns * run.rows < self._options.inline_below_ns:
+                if self._is_quick(run):
                     quick[index] = run
                 else:
                     slow[index] = self._start(run, deadline_ns)
@@ -158,6 +159,11 @@ class DataPlane:
         entry.acquire()
         self._in_flight += 1
         return _Run(entry, inputs, names, specs, rows=shape[0] if shape else 1)
+
+    def _is_quick(self, run: _Run) -> bool:
+        servable = run.entry.servable
+        expected_ns = servable.warm_up_ns * run.rows
+        return servable.contract is not None and expected_ns < self._options.inline_below_ns
 
     def _let_go(self, run: _Run, result: Answer | ServingError | None = None) -> None:
         if isinstance(result, Answer):

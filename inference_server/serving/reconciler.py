@@ -30,12 +30,13 @@ class ReconcilerOptions:
     """Pauses and bounds.
 
     `retry_s`: pause after something unexpected. `recheck_s`: pause before the next look when a file changed
-    between its finding and its reading. `drain_s`: how long `stop` waits for calls in flight.
+    between its finding and its reading. `drain_s`: how long `stop` waits for runs under way, whose callers
+    the listener has drained or cut before.
     """
 
     retry_s: float = 1.0
     recheck_s: float = 0.05
-    drain_s: float = 10.0
+    drain_s: float = 1.0
 
 
 class Reconciler:
@@ -95,7 +96,7 @@ class Reconciler:
             for task in busy:
                 task.cancel()
             if busy:
-                log.warning("stopped with calls still in flight versions=%d", len(busy))
+                log.warning("stopped with runs still under way versions=%d", len(busy))
 
     async def settled(self) -> None:
         """Wait until all that lies in the repository now is served or refused.

@@ -128,7 +128,7 @@ def test_wrong_inputs_are_refused_with_what_was_expected_and_what_came(inputs, t
 
 def test_zero_features_are_refused_even_where_sizes_vary():
     """D5: a width of 0 is refused although the signature leaves the width open."""
-    servable = FunctionServable(inputs=(TensorSpec("features", "FP32", (-1, -1)),))
+    servable = FunctionServable(contract=None, inputs=(TensorSpec("features", "FP32", (-1, -1)),))
     assert isinstance(
         answer_of(servable, Call("momentum", np.empty((2, 0), np.float32))), InvalidRequestError
     )
@@ -137,7 +137,7 @@ def test_zero_features_are_refused_even_where_sizes_vary():
 def test_an_array_alone_is_refused_where_there_are_two_inputs():
     """D1: with two inputs the array's input must be named."""
     specs = (TensorSpec("a", "FP32", (-1, 3)), TensorSpec("b", "FP32", (-1, 3)))
-    result = answer_of(FunctionServable(inputs=specs), Call("momentum", ROW))
+    result = answer_of(FunctionServable(contract=None, inputs=specs), Call("momentum", ROW))
     assert "takes 2 inputs ('a', 'b')" in str(result)
 
 
@@ -191,7 +191,8 @@ def test_extreme_finite_features_pass():
 
 def test_an_unverified_model_takes_what_its_file_takes():
     """D11: without a contract NaN and infinity are the model's business."""
-    assert isinstance(answer_of(FunctionServable(), Call("momentum", features((1, np.nan, np.inf)))), Answer)
+    unverified = FunctionServable(contract=None)
+    assert isinstance(answer_of(unverified, Call("momentum", features((1, np.nan, np.inf)))), Answer)
 
 
 def test_another_contract_is_a_mismatch():
@@ -203,7 +204,7 @@ def test_another_contract_is_a_mismatch():
     assert contract.hash in str(result)
     rows = features((1, 2))
     assert isinstance(answer_of(servable, Call("momentum", rows, contract_hash=contract.hash)), Answer)
-    unverified = answer_of(FunctionServable(), Call("momentum", ROW, contract_hash="f" * 64))
+    unverified = answer_of(FunctionServable(contract=None), Call("momentum", ROW, contract_hash="f" * 64))
     assert "unverified" in str(unverified)
 
 
@@ -399,17 +400,19 @@ def test_exactly_the_excess_is_refused():
 
 
 def test_where_a_call_runs_follows_its_expected_time():
-    """The inline bound counts rows: a quick model's large batch goes to the executor."""
+    """Only a quick model's small batch runs on the loop; without a contract its time is not to be trusted."""
     threads = []
 
     def note_thread(rows):
         threads.append(threading.current_thread() is threading.main_thread())
         return row_sums(rows)
 
-    with plane_of(FunctionServable(function=note_thread, warm_up_ns=1000), inline_below_ns=10_000) as plane:
-        for rows in (1, 9, 10):
-            asyncio.run(plane.answer([Call("momentum", np.ones((rows, 3), np.float32))], None))
-    assert threads == [True, True, False]
+    verified = FunctionServable(function=note_thread, warm_up_ns=1000)
+    unverified = FunctionServable("plain", function=note_thread, warm_up_ns=1000, contract=None)
+    with plane_of(verified, unverified, inline_below_ns=10_000) as plane:
+        for name, rows in (("momentum", 1), ("momentum", 9), ("momentum", 10), ("plain", 1)):
+            asyncio.run(plane.answer([Call(name, np.ones((rows, 3), np.float32))], None))
+    assert threads == [True, True, False, False]
 
 
 def test_a_server_that_shuts_down_is_unavailable():

@@ -16,6 +16,8 @@ from onnx_files import endless_model, score_contract, score_model
 from sidecars import describe, eventually, process_sidecar, put, stub
 from tickserve.v1 import predictor_pb2 as wire
 
+from inference_server.rpc.status import Code
+
 ROW = np.array([1, 2, 3], dtype="<f4").tobytes()
 
 
@@ -71,6 +73,23 @@ def test_a_second_signal_ends_it_at_once(models: Path) -> None:
         sidecar.process.send_signal(signal.SIGINT)
         eventually(lambda: "stopping" in sidecar.log.read_text(), "it drains")
         assert sidecar.stop(signal.SIGINT) == 1
+
+
+def test_a_run_that_hangs_starves_nobody_and_does_not_keep_the_process(models: Path) -> None:
+    """A hanging run costs its caller the deadline and no one else; SIGTERM still ends with 0, warned (E8)."""
+    put(models / "hangs.onnx", endless_model(turns=None))
+    endless = wire.PredictPart(model="hangs", rows=1, features=np.full(3, 2**62, "<f4").tobytes())
+    with process_sidecar(models) as sidecar, grpc.insecure_channel(sidecar.target) as channel:
+        predict = stub(channel, "Predict", wire.PredictResponse)
+        late = predict(wire.PredictRequest(parts=[endless], timeout_us=200_000), timeout=5)
+        assert late.parts[0].status.code == Code.DEADLINE_EXCEEDED
+        one = wire.PredictRequest(parts=[wire.PredictPart(model="one", rows=1, features=ROW)])
+        assert predict(one, timeout=5).parts[0].status.code == 0
+        assert describe(channel).ready
+        assert sidecar.stop() == 0
+        log = sidecar.log.read_text()
+        assert "ending although work goes on that cannot be stopped" in log
+        assert "Traceback" not in log
 
 
 def test_the_socket_is_private_and_kept_from_a_second_server(models: Path) -> None:
