@@ -13,10 +13,10 @@ class FieldError(ValueError):
     """One value of a record cannot be used."""
 
     def __init__(self, field: str, expected: str, came: object) -> None:
-        super().__init__(f"{field}: expected {expected}, came {_shortened(came)}")
+        super().__init__(f"{field}: expected {expected}, came {shortened(came)}")
         self.field = field
         self.expected = expected
-        self.came = _shortened(came)
+        self.came = shortened(came)
 
 
 class BadFileError(Exception):
@@ -67,6 +67,7 @@ class BadLines:
             self._kept.append(bad)
 
 
-def _shortened(value: object) -> str:
+def shortened(value: object) -> str:
+    """Return a value as a person can read it: what a terminal could act on escaped, the end cut off."""
     text = repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."

@@ -1,4 +1,4 @@
-"""Ticks from comma-separated values with a header."""
+"""Ticks from comma-separated values with a header, a record a line."""
 
 import csv
 from collections.abc import Callable, Collection, Iterator
@@ -8,6 +8,7 @@ from typing import TextIO
 from strategy_client.configuration import TicksConfig
 from strategy_client.events import MarketTick
 from strategy_client.sources.bad_line import BadFileError, BadLines, FieldError
+from strategy_client.sources.line import check_length, numbered_lines
 from strategy_client.sources.record import RecordReader
 
 
@@ -15,38 +16,45 @@ def read_csv(
     path: Path, text: TextIO, config: TicksConfig, tokens: Collection[int] | None, bad: BadLines
 ) -> Iterator[MarketTick]:
     """Read tick by tick. BadFileError for a header without the columns, or times without a zone."""
-    rows = csv.reader(text)
-    header = [name.strip() for name in next(rows, [])]
+    lines = numbered_lines(text)
     try:
+        header = [name.strip() for name in _values(next(lines, (1, ""))[1])]
         reader = RecordReader(config, tokens, header)
-    except BadFileError as error:
+    except (BadFileError, FieldError) as error:
         raise BadFileError(f"{path}:1: {error}") from None
     index = {role: header.index(column) for role, column in reader.columns.items()}
     time, price = index["time"], index["price"]
     token, symbol, volume = (_getter(index.get(role)) for role in ("token", "symbol", "volume"))
     width = len(header)
-    while True:
+    for number, line in lines:
+        if not line.strip():
+            continue
         try:
-            row = next(rows, None)
-            if row is None:
-                return
-            if not row:
-                continue
-            _check_width(row, width)
+            row = _values(line)
+            _check_width(line, row, width)
             tick = reader.read(row[time], row[price], token(row), symbol(row), volume(row))
         except FieldError as error:
-            bad.add(path, rows.line_num, error)
-        except csv.Error as error:
-            bad.add(path, rows.line_num, FieldError("line", "comma-separated values", str(error)))
+            bad.add(path, number, error)
         except BadFileError as error:
-            raise BadFileError(f"{path}:{rows.line_num}: {error}") from None
+            raise BadFileError(f"{path}:{number}: {error}") from None
         else:
             yield tick
 
 
-def _check_width(row: list[str], width: int) -> None:
+def _values(line: str) -> list[str]:
+    check_length(line)
+    if '"' not in line:
+        return line.split(",")
+    # One line at a time: a quote that is never closed spoils its own line, not those after it.
+    try:
+        return next(csv.reader([line], strict=True))
+    except csv.Error as error:
+        raise FieldError("line", f"comma-separated values ({error})", line) from None
+
+
+def _check_width(line: str, row: list[str], width: int) -> None:
     if len(row) != width:
-        raise FieldError("line", f"{width} values", ",".join(row))
+        raise FieldError("line", f"{width} values", line)
 
 
 def _getter(index: int | None) -> Callable[[list[str]], str | None]:

@@ -10,7 +10,8 @@ from typing import Any, Final, TextIO
 from strategy_client.configuration import TicksConfig
 from strategy_client.events import MarketTick
 from strategy_client.sources.bad_line import BadFileError, BadLines, FieldError
-from strategy_client.sources.record import RecordReader
+from strategy_client.sources.line import check_length, numbered_lines
+from strategy_client.sources.record import RecordReader, read_number, read_whole
 from strategy_client.sources.timestamp import TimestampReader
 
 TICK_EVENT: Final = "market_tick"
@@ -23,7 +24,7 @@ def read_jsonl(
     """Read tick by tick; events of another type or topic are passed over."""
     reader = RecordReader(config, tokens)
     extras = _Extras(config.timezone)
-    for number, line in enumerate(text, start=1):
+    for number, line in numbered_lines(text):
         if not line.strip():
             continue
         try:
@@ -50,42 +51,46 @@ class _Extras:
     """The optional fields of a tick, each read as its type."""
 
     def __init__(self, timezone: str | None) -> None:
-        def read_time(field: str) -> Callable[[object], object]:
-            return TimestampReader(field, "iso", timezone).read
+        def read_time(field: str, value: object) -> object:
+            return TimestampReader(field, "iso", timezone).read(value)
 
         whole = ("volume_traded", "last_traded_quantity", "total_buy_quantity", "total_sell_quantity")
         interest = ("oi", "oi_day_high", "oi_day_low")
-        self._readers: dict[str, Callable[[Any], object]] = {
-            **dict.fromkeys((*whole, *interest), int),
-            **dict.fromkeys(("average_traded_price", "change"), lambda value: Decimal(str(value))),
-            **{field: read_time(field) for field in ("last_trade_time", "exchange_timestamp")},
-            **dict.fromkeys(("ohlc", "depth"), dict),
-            "mode": str,
-            "tradable": bool,
+        self._readers: dict[str, Callable[[str, object], object]] = {
+            **dict.fromkeys((*whole, *interest), read_whole),
+            **dict.fromkeys(("average_traded_price", "change"), read_number),
+            **dict.fromkeys(("last_trade_time", "exchange_timestamp"), read_time),
+            **dict.fromkeys(("ohlc", "depth"), _kind(dict, "a JSON object")),
+            "mode": _kind(str, "a text"),
+            "tradable": _kind(bool, "true or false"),
         }
 
     def add(self, tick: MarketTick, fields: Mapping[str, Any]) -> MarketTick:
-        given: dict[str, Any] = {}
-        for field, read in self._readers.items():
-            value = fields.get(field)
-            if value is None:
-                continue
-            try:
-                given[field] = read(value)
-            except (TypeError, ValueError, ArithmeticError) as error:
-                if isinstance(error, FieldError):
-                    raise
-                raise FieldError(field, "a value of the field's type", value) from None
+        given: dict[str, Any] = {
+            field: read(field, fields[field])
+            for field, read in self._readers.items()
+            if fields.get(field) is not None
+        }
         return replace(tick, **given) if given else tick
 
 
+def _kind(kind: type, expected: str) -> Callable[[str, object], object]:
+    def read(field: str, value: object) -> object:
+        if not isinstance(value, kind):
+            raise FieldError(field, expected, value)
+        return value
+
+    return read
+
+
 def _fields(line: str) -> Mapping[str, Any] | None:
+    check_length(line)
     try:
         event = json.loads(line, parse_float=Decimal)
-    except ValueError as error:
-        raise FieldError("line", f"a JSON object ({error})", line.strip()) from None
+    except (ValueError, RecursionError) as error:
+        raise FieldError("line", f"a JSON object ({error})", line) from None
     if not isinstance(event, dict):
-        raise FieldError("line", "a JSON object", line.strip())
+        raise FieldError("line", "a JSON object", line)
     if "data" not in event:
         return event
     if event.get("event_type", TICK_EVENT) != TICK_EVENT or event.get("topic", TICK_TOPIC) != TICK_TOPIC:

@@ -37,11 +37,9 @@ class ParquetTickFile:
             raise BadFileError(f"{path}: {error}") from None
 
     def __iter__(self) -> Iterator[MarketTick]:
-        columns = self._reader.columns
         self._read_rows = 0
-        for batch in self._file.iter_batches(BATCH_ROWS, columns=sorted(set(columns.values()))):
-            values = {role: _values(batch.column(column)) for role, column in columns.items()}
-            for index in range(batch.num_rows):
+        for values, rows in self._batches():
+            for index in range(rows):
                 self._read_rows += 1
                 try:
                     yield self._reader.read(**{role: column[index] for role, column in values.items()})
@@ -49,6 +47,15 @@ class ParquetTickFile:
                     self._bad.add(self._path, self._read_rows, error)
                 except BadFileError as error:
                     raise BadFileError(f"{self._path}: row {self._read_rows}: {error}") from None
+
+    def _batches(self) -> Iterator[tuple[dict[str, list[Any]], int]]:
+        columns = self._reader.columns
+        try:
+            for batch in self._file.iter_batches(BATCH_ROWS, columns=sorted(set(columns.values()))):
+                yield {role: _values(batch.column(name)) for role, name in columns.items()}, batch.num_rows
+        except (pa.ArrowException, OSError) as error:
+            place = f"after row {self._read_rows}"
+            raise BadFileError(f"{self._path}: {place}: expected a Parquet file: {error}") from None
 
     def progress(self) -> float:
         """Return the part of the file that was read, 0 to 1."""

@@ -1,15 +1,17 @@
 """One record's values read into a tick."""
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
 from strategy_client.configuration import TicksConfig, did_you_mean
 from strategy_client.events import MarketTick
-from strategy_client.sources.bad_line import BadFileError, FieldError
+from strategy_client.sources.bad_line import BadFileError, FieldError, shortened
 from strategy_client.sources.timestamp import TimestampReader
 
 ALPHA_PANDA_COLUMN = "instrument_token"
 MAX_NAMED_TOKENS = 5
+MAX_QUANTITY = 10**18
 
 
 class RecordReader:
@@ -23,7 +25,7 @@ class RecordReader:
         self,
         config: TicksConfig,
         tokens: Collection[int] | None = None,
-        columns: Collection[str] | None = None,
+        columns: Sequence[str] | None = None,
     ) -> None:
         self.time = config.time
         self.price = config.price
@@ -37,12 +39,7 @@ class RecordReader:
         self._tokens = frozenset(tokens) if tokens is not None else None
         self._timestamps = TimestampReader(config.time, config.time_format, config.timezone)
         if columns is not None:
-            for role, column in self.columns.items():
-                if column not in columns:
-                    raise BadFileError(
-                        f"column {column!r} is missing{did_you_mean(column, columns)}: expected by "
-                        f"ticks.{role} or --{role}; the file has {', '.join(columns)}"
-                    )
+            self._find_columns(columns)
 
     @property
     def columns(self) -> dict[str, str]:
@@ -68,13 +65,25 @@ class RecordReader:
 
         `volume` is the size of the trade.
         """
+        size = None if volume in (None, "") else read_whole(self.volume or "volume", volume)
         return MarketTick(
             self._read_token(token, symbol),
             read_price(self.price, price),
             self._timestamps.read(time),
             None if symbol is None else str(symbol),
-            last_traded_quantity=None if volume in (None, "") else self._read_volume(volume),
+            last_traded_quantity=size,
         )
+
+    def _find_columns(self, header: Sequence[str]) -> None:
+        for role, column in self.columns.items():
+            if header.count(column) > 1:
+                raise BadFileError(f"column {column!r} stands twice; ticks.{role} or --{role} needs one")
+            if column not in header:
+                found = shortened(", ".join(header)) if any(header) else "none"
+                raise BadFileError(
+                    f"column {column!r} is missing{did_you_mean(column, header)}: expected by "
+                    f"ticks.{role} or --{role}; the file has {found}"
+                )
 
     def _read_token(self, token: object, symbol: object) -> int:
         if self._token is not None:
@@ -101,22 +110,33 @@ class RecordReader:
             raise FieldError(self.token_column or self.symbol or "token", expected, number)
         return number
 
-    def _read_volume(self, value: object) -> int:
-        try:
-            number = Decimal(str(value))
-            if number == number.to_integral_value() and number >= 0:
-                return int(number)
-        except InvalidOperation:
-            pass
-        raise FieldError(self.volume or "volume", "an integer from 0", value)
+
+def read_number(field: str, value: object, expected: str = "a finite number") -> Decimal:
+    """Return a finite number as it is written; FieldError for anything else."""
+    text = str(value)
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise FieldError(field, "a number", value) from None
+    # Python reads 1_000 as a number; in a file it is a fault.
+    if not number.is_finite() or "_" in text:
+        raise FieldError(field, expected, value)
+    return number
 
 
 def read_price(field: str, value: object) -> Decimal:
-    """Return a price; FieldError unless it is a finite number above 0."""
-    try:
-        price = value if isinstance(value, Decimal) else Decimal(str(value))
-    except InvalidOperation:
-        raise FieldError(field, "a number", value) from None
-    if not (price.is_finite() and price > 0):
-        raise FieldError(field, "a finite number above 0", value)
+    """Return a price; FieldError unless it is a number above 0 that a float can hold."""
+    expected = "a finite number above 0"
+    price = read_number(field, value, expected)
+    if not 0 < float(price) < math.inf:
+        raise FieldError(field, expected, value)
     return price
+
+
+def read_whole(field: str, value: object) -> int:
+    """Return a quantity; FieldError unless it is an integer from 0 to `MAX_QUANTITY`."""
+    expected = f"an integer from 0 to {MAX_QUANTITY}"
+    number = read_number(field, value, expected)
+    if not (0 <= number <= MAX_QUANTITY and number == number.to_integral_value()):
+        raise FieldError(field, expected, value)
+    return int(number)

@@ -4,6 +4,7 @@ import gzip
 import heapq
 import io
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol, cast
@@ -18,6 +19,8 @@ TEXT_SUFFIXES: Final = (".csv", ".txt", ".jsonl", ".ndjson")
 PARQUET_SUFFIXES: Final = (".parquet", ".pq")
 KNOWN: Final = ".csv, .jsonl (also .gz and .zip of them) or .parquet"
 BUFFER_BYTES: Final = 1_048_576
+# Buffers are filled ahead of the ticks that are given.
+NOT_DONE: Final = 0.99
 
 
 class TickFile(Protocol):
@@ -55,7 +58,7 @@ class TextTickFile:
             read = read_jsonl if name.endswith((".jsonl", ".ndjson")) else read_csv
             try:
                 yield from read(self._path, text, self._config, self._tokens, self._bad)
-            except (EOFError, zipfile.BadZipFile, gzip.BadGzipFile) as error:
+            except (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile) as error:
                 raise BadFileError(f"{self._path}: expected a whole compressed file: {error}") from None
             finally:
                 self._raw = None
@@ -65,7 +68,7 @@ class TextTickFile:
         """Return the part of the file that was read, 0 to 1."""
         if self._raw is None:
             return float(self._done)
-        return self._raw.tell() / self._size
+        return min(self._raw.tell() / self._size, NOT_DONE)
 
 
 def open_ticks(path: Path, config: TicksConfig, tokens: Collection[int] | None, bad: BadLines) -> TickFile:
@@ -99,5 +102,8 @@ def _decompressed(path: Path, raw: BinaryIO) -> tuple[str, BinaryIO]:
         names = [name for name in archive.namelist() if name.endswith(TEXT_SUFFIXES)]
         if len(names) != 1:
             raise BadFileError(f"{path}: expected one .csv or .jsonl file in it, found {len(names)}")
-        return names[0], cast("BinaryIO", archive.open(names[0]))
+        try:
+            return names[0], cast("BinaryIO", archive.open(names[0]))
+        except (RuntimeError, NotImplementedError) as error:
+            raise BadFileError(f"{path}: expected an archive that can be read: {error}") from None
     return path.name, raw

@@ -3,12 +3,14 @@
 import zoneinfo
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Final
 
 from strategy_client.sources.bad_line import BadFileError, FieldError
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# More than the year 9999. A larger number is refused before it is an int, which could fill the memory.
+MAX_US: Final = 10**18
 US_PER_UNIT: Final[Mapping[str, Decimal]] = {
     "s": Decimal(1_000_000),
     "ms": Decimal(1_000),
@@ -51,21 +53,34 @@ class TimestampReader:
         """
         try:
             time = value if isinstance(value, datetime) else self._parse(str(value))
-        except (ValueError, InvalidOperation, OverflowError):
+        except (ValueError, ArithmeticError):
             raise FieldError(self._field, self._expected, value) from None
         if time.tzinfo is UTC:
             return time
         if time.tzinfo is None:
-            if self._zone is None:
-                raise BadFileError(
-                    f"{self._field}: {value} has no time zone; expected one in the time, "
-                    "or the zone of the file as --timezone or ticks.timezone"
-                )
-            time = time.replace(tzinfo=self._zone)
-        return time.astimezone(UTC)
+            time = self._in_zone(time)
+        try:
+            return time.astimezone(UTC)
+        except OverflowError:
+            raise FieldError(self._field, "a time in the years 1 to 9999", value) from None
+
+    def _in_zone(self, time: datetime) -> datetime:
+        if self._zone is None:
+            raise BadFileError(
+                f"{self._field}: {time} has no time zone; expected one in the time, "
+                "or the zone of the file as --timezone or ticks.timezone"
+            )
+        time = time.replace(tzinfo=self._zone)
+        # Where clocks are put back an hour comes twice, where they are put forward one is left out.
+        if time.utcoffset() != time.replace(fold=1).utcoffset():
+            raise FieldError(self._field, f"a time that comes once in {self._zone}", str(time))
+        return time
 
     def _parse_number(self, text: str) -> datetime:
-        return EPOCH + timedelta(microseconds=int(Decimal(text) * US_PER_UNIT[self._format]))
+        us = Decimal(text) * US_PER_UNIT[self._format]
+        if abs(us) > MAX_US:
+            raise OverflowError
+        return EPOCH + timedelta(microseconds=int(us))
 
     def _parse_format(self, text: str) -> datetime:
         return datetime.strptime(text, self._format)  # noqa: DTZ007 the zone is looked at by the caller

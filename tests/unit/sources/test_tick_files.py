@@ -17,6 +17,7 @@ from pyarrow import parquet
 from strategy_client.configuration import TicksConfig
 from strategy_client.events import MarketTick
 from strategy_client.sources.bad_line import MAX_KEPT, BadFileError, BadLineError, BadLines
+from strategy_client.sources.line import MAX_CHARACTERS
 from strategy_client.sources.tick_file import merged, open_ticks
 
 NAMES: dict[str, Any] = {"time": "t", "price": "p", "token": "tok"}
@@ -60,7 +61,19 @@ def test_csv_plain_and_compressed(tmp_path: Path, name: str) -> None:
         ("2024-01-01T00:00:00Z,nan,7,1", "p: expected a finite number above 0", "'nan'"),
         ("2024-01-01T00:00:00Z,1,x,1", "tok: expected an instrument token", "'x'"),
         ("2024-01-01T00:00:00Z,1,99,1", "tok: expected an instrument of the strategies: 7", "99"),
+        ("2024-01-01T00:00:00Z,1e400,7,1", "p: expected a finite number above 0", "'1e400'"),
+        ("2024-01-01T00:00:00Z,1e-400,7,1", "p: expected a finite number above 0", "'1e-400'"),
+        ("2024-01-01T00:00:00Z,1_0,7,1", "p: expected a finite number above 0", "'1_0'"),
+        ("2024-01-01T00:00:00Z,\x00,7,1", "p: expected a number", r"'\x00'"),
         ("2024-01-01T00:00:00Z,1,7,1.5", "v: expected an integer from 0", "'1.5'"),
+        ("2024-01-01T00:00:00Z,1,7,inf", "v: expected an integer from 0", "'inf'"),
+        ("2024-01-01T00:00:00Z,1,7,1e9999999999", "v: expected an integer from 0", "'1e9999999999'"),
+        ("0001-01-01T00:00:00+05:30,1,7,1", "t: expected a time in the years", "'0001-01-01T00:00:00+05:30'"),
+        (
+            '2024-01-01T00:00:00Z,1,7,"1',
+            "line: expected comma-separated values",
+            """'2024-01-01T00:00:00Z,1,7,"1'""",
+        ),
         ("yesterday,1,7,1", "t: expected an ISO 8601 time", "'yesterday'"),
         ("2024-01-01T00:00:00Z,1,7", "line: expected 4 values", "'2024-01-01T00:00:00Z,1,7'"),
     ],
@@ -103,6 +116,59 @@ def test_wrong_column_or_zone_is_named(tmp_path: Path, config: TicksConfig, text
     assert str(error.value).startswith(f"{path}:1: ")
 
 
+def test_quoted_values_are_read(tmp_path: Path) -> None:
+    """A value in quotes may hold the comma."""
+    path = write(tmp_path / "t.csv", '"t","p","s"\r\n"2024-01-01T00:00:00Z","1.5","A, B"\r\n')
+    (tick,) = read(path, TicksConfig(time="t", price="p", symbol="s", token=1))
+    assert (tick.last_price, tick.symbol) == (Decimal("1.5"), "A, B")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_line_without_end_costs_one_bad_line(tmp_path: Path, name: str) -> None:
+    """A line of megabytes is one bad line, shown by its beginning; the lines around it are read."""
+    head, good = (
+        ("", f"{event()}\n") if name.endswith("jsonl") else ("t,p,tok\n", "2024-01-01T00:00:00Z,1,7\n")
+    )
+    path = write(tmp_path / name, f"{head}{good}{'9' * 3 * MAX_CHARACTERS}\n{good}")
+    bad = BadLines()
+    config = TicksConfig() if name.endswith("jsonl") else TicksConfig(**NAMES)
+    assert len(list(open_ticks(path, config, None, bad))) == 2
+    (found,) = bad.first
+    assert found.line == head.count("\n") + 2
+    assert found.expected == f"at most {MAX_CHARACTERS:,} characters"
+    assert len(str(found)) < 300
+
+
+def test_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    """Nothing says which of two columns of one name is meant; those that are not read may stand twice."""
+    with pytest.raises(BadFileError, match=r"t\.csv:1: column 'p' stands twice"):
+        read(write(tmp_path / "t.csv", "t,p,tok,p\n2024-01-01T00:00:00Z,1,7,2\n"), TicksConfig(**NAMES))
+    path = write(tmp_path / "t.csv", "t,p,tok,x,x\n2024-01-01T00:00:00Z,1,7,2,3\n")
+    assert len(read(path, TicksConfig(**NAMES))) == 1
+
+
+def test_header_of_another_kind_of_file_is_shown_harmless(tmp_path: Path) -> None:
+    """What a terminal could act on is escaped, and a long header cut off."""
+    path = write(tmp_path / "t.csv", "\x1b[2J" + "\x00x" * 10_000)
+    with pytest.raises(BadFileError, match=r"column 't' is missing.*the file has '\\x1b") as error:
+        read(path)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "written", ["2024-11-03T01:30:00", "2024-03-10T02:30:00"], ids=["comes twice", "is left out"]
+)
+def test_time_that_a_change_of_clocks_makes_ambiguous_is_refused(tmp_path: Path, written: str) -> None:
+    """An hour that comes twice in a zone, or not at all, is a bad line: which one is meant is not guessed."""
+    lines = ["2024-11-03T00:59:59,1,7", f"{written},1,7", "2024-11-03T02:00:00,1,7"]
+    path = write(tmp_path / "t.csv", "\n".join(["t,p,tok", *lines]))
+    bad = BadLines()
+    came = list(open_ticks(path, TicksConfig(**NAMES, timezone="America/New_York"), None, bad))
+    assert [tick.timestamp.hour for tick in came] == [4, 7]
+    assert "t: expected a time that comes once in America/New_York" in str(bad.first[0])
+
+
 def test_time_without_a_zone_is_never_guessed(tmp_path: Path) -> None:
     """ORIGIN defect 11: a naive time is refused, naming flag and field; with a zone it is read in it."""
     path = write(tmp_path / "t.csv", "t,p,tok\n2024-01-01 09:15:00,1,7\n")
@@ -128,6 +194,16 @@ def test_time_formats(tmp_path: Path, time_format: str, text: str) -> None:
     path = write(tmp_path / "t.csv", f"t,p\n{text},1\n")
     (tick,) = read(path, TicksConfig(time="t", price="p", token=1, time_format=time_format))
     assert tick.timestamp == datetime(2024, 1, 1, 3, 45, 0, 500_000, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["1e9999999999", "1e999999999999999999", "nan", "-inf", "1e15"])
+def test_number_that_is_no_time_is_a_bad_line(tmp_path: Path, text: str) -> None:
+    """D11: seconds since the epoch beyond any date cost neither the run nor its memory."""
+    path = write(tmp_path / "t.csv", f"t,p\n{text},1\n1704080700,1\n")
+    bad = BadLines()
+    config = TicksConfig(time="t", price="p", token=1, time_format="s")
+    assert len(list(open_ticks(path, config, None, bad))) == 1
+    assert bad.first[0].expected == "s since the epoch"
 
 
 def test_symbol_gives_the_token(tmp_path: Path) -> None:
@@ -178,6 +254,12 @@ def test_jsonl_of_alpha_panda(tmp_path: Path) -> None:
         (event(**WRONG_TOKEN), "instrument_token"),
         (event(oi="x"), "oi"),
         (event(depth=5), "depth"),
+        (event(oi=-1), "oi"),
+        (event(oi=12.7), "oi"),
+        (event().replace("100.1", '100.1, "oi": 1e9999999999'), "oi"),
+        (event(change="NaN"), "change"),
+        (event(tradable="false"), "tradable"),
+        ("[" * 100_000, "line"),
         (event(last_trade_time="x"), "last_trade_time"),
     ],
 )
@@ -208,12 +290,13 @@ def test_parquet(tmp_path: Path, zone: str | None) -> None:
     ("name", "content"),
     [
         ("t.csv.gz", gzip.compress(GOOD.encode(), mtime=0)[:-20]),
+        ("t.csv.gz", gzip.compress(GOOD.encode(), mtime=0)[:10] + b"\xff" * 30),
         ("t.zip", b"PK no"),
         ("t.parquet", b"PAR1 no"),
         ("t.xlsx", b""),
         ("t.csv", b""),
     ],
-    ids=["gzip", "zip", "parquet", "unknown", "empty"],
+    ids=["gzip", "deflate", "zip", "parquet", "unknown", "empty"],
 )
 def test_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes) -> None:
     """A cut, broken, empty or unknown file is one error that begins with its name."""
@@ -222,6 +305,29 @@ def test_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: b
     with pytest.raises(BadFileError) as error:
         list(open_ticks(path, COLUMNS, None, BadLines()))
     assert str(error.value).startswith(str(path))
+
+
+def test_parquet_that_breaks_off_is_named(tmp_path: Path) -> None:
+    """A Parquet file whose pages are spoiled behind a whole footer is one error that begins with its name."""
+    path = tmp_path / "t.parquet"
+    table = pa.table({"t": pa.array([datetime(2024, 1, 1, tzinfo=UTC)] * 5_000), "p": [1.5] * 5_000})
+    parquet.write_table(table, path, compression="zstd")
+    content = bytearray(path.read_bytes())
+    content[4:60] = b"\xff" * 56
+    path.write_bytes(content)
+    with pytest.raises(BadFileError, match=f"^{path}: after row 0: "):
+        list(open_ticks(path, TicksConfig(time="t", price="p", token=1), None, BadLines()))
+
+
+def test_encrypted_archive_is_named(tmp_path: Path) -> None:
+    """An archive that wants a password is one error that begins with its name."""
+    path = write(tmp_path / "t.zip", GOOD)
+    content = bytearray(path.read_bytes())
+    content[6] |= 1
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(BadFileError, match=f"^{path}: .*encrypted"):
+        list(open_ticks(path, COLUMNS, None, BadLines()))
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
