@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import BaggingClassifier, BaggingRegressor, StackingClassifier, StackingRegressor
 from sklearn.pipeline import Pipeline
 
+from model_export.reference import by_position
 from model_export.trees import FAMILIES, Ensemble, read_ensemble
 
 Rows = NDArray[np.float32]
@@ -64,8 +65,10 @@ class Adversary:
         """Build them around `samples`, shape (rows, n_features); `low` and `high`: shape (n_features,)."""
         random = np.random.default_rng(self._options.seed)
         empty = samples[:0]
+        with by_position():
+            thresholds = self._thresholds(samples, low, high, random)
         return HurtingRows(
-            thresholds=self._thresholds(samples, low, high, random),
+            thresholds=thresholds,
             extremes=self._extremes(samples, low, high, random),
             nan=self._nan(samples, random) if nan else empty,
         )

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import secrets
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -38,17 +39,20 @@ def place(models: Path, name: str, version: int, layout: Layout) -> Path:
 def write(content: bytes, path: Path) -> None:
     """Write under a name that no repository reads, then rename: the file is there whole or not at all.
 
-    Missing folders are made. Raises ExportError when the file system refuses; nothing is left behind then.
+    Missing folders are made. Raises ExportError when the file system refuses. However it ends, short of the
+    process being killed, nothing else is left behind.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Nobody else's, were it another thread that writes the same model.
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with part.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
+        raise ExportError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
         with contextlib.suppress(OSError):
             part.unlink()
-        raise ExportError(f"cannot write {path}: {error.strerror or error}") from error

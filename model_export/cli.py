@@ -5,7 +5,6 @@ and nowhere else; the sidecar reads ONNX only.
 """
 
 import enum
-import pickle
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,16 +107,10 @@ def _load(file: Path) -> Any:
             f"{file}: {error.estimator_name} was saved by scikit-learn {error.original_sklearn_version}, "
             f"this is {error.current_sklearn_version}: fit it again, or export it with its own version"
         ) from None
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        ImportError,
-    ) as error:
-        raise ExportError(f"{file}: expected a file written by joblib.dump: {error}") from error
+    except Exception as error:
+        # A pickle is a program: a damaged one raises whatever it comes to.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ExportError(f"{file}: expected a file written by joblib.dump: {reason}") from error
 
 
 def _meanings(texts: list[str] | None) -> dict[str, str] | None:
@@ -128,6 +121,8 @@ def _meanings(texts: list[str] | None) -> dict[str, str] | None:
         label, equals, meaning = text.rpartition("=")
         if not equals:
             raise ExportError(f"--meaning {text!r}: expected CLASS=BUY, CLASS=SELL or CLASS=HOLD")
+        if label in meanings:
+            raise ExportError(f"--meaning {text!r}: the class {label!r} has a meaning already")
         meanings[label] = meaning
     return meanings
 

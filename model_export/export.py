@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from inference_server.adapters.vetting import vet
 from inference_server.core.clock import SystemClock
 from inference_server.core.contract import (
+    MAX_INT64,
+    MAX_WINDOW,
     Contract,
     ContractError,
     FeatureRange,
@@ -105,7 +107,10 @@ def export_model(
 
     """
     reference = Reference(estimator)
-    trained_at_ns = _check_arguments(name, version, window, layout, trained_at)
+    _check_integers(
+        version=(version, 1, MAX_INT64), window=(window, 1, MAX_WINDOW), seed=(seed, 0, MAX_INT64)
+    )
+    trained_at_ns = _check_arguments(name, layout, trained_at)
     names = _feature_names(estimator, feature_names)
     rows = check_samples(samples, names)
     nan_policy = _nan_policy(reference, rows, names)
@@ -169,20 +174,23 @@ def export_model(
     )
 
 
-def _check_arguments(name: str, version: int, window: int, layout: str, trained_at: datetime | None) -> int:
+def _check_integers(**arguments: tuple[int, int, int]) -> None:
+    for what, (value, least, most) in arguments.items():
+        if type(value) is not int or not least <= value <= most:
+            raise ExportError(f"{what}: expected an integer from {least} to {most}, came {value!r}")
+
+
+def _check_arguments(name: str, layout: str, trained_at: datetime | None) -> int:
     try:
         check_model_name(name)
     except ContractError as error:
         raise ExportError(str(error)) from None
-    for what, value in (("version", version), ("window", window)):
-        if type(value) is not int or value < 1:
-            raise ExportError(f"{what}: expected an integer above 0, came {value!r}")
     if layout not in LAYOUTS:
         raise ExportError(f"layout: expected one of {', '.join(LAYOUTS)}, came {layout!r}")
     if trained_at is None:
         return SystemClock().wall_ns()
-    if trained_at.tzinfo is None:
-        raise ExportError(f"trained_at: expected a time with a time zone, came {trained_at.isoformat()}")
+    if getattr(trained_at, "tzinfo", None) is None:
+        raise ExportError(f"trained_at: expected a time with a time zone, came {trained_at!s}")
     return int(trained_at.timestamp()) * NS_PER_S + trained_at.microsecond * 1000
 
 
@@ -210,6 +218,9 @@ def _feature_names(estimator: Any, given: Sequence[str] | None) -> tuple[str, ..
 
 def _nan_policy(reference: Reference, rows: NDArray[np.float32], names: Sequence[str]) -> NanPolicy:
     whole = rows[~np.isnan(rows).any(axis=1)]
+    if len(whole):
+        # What is wrong with the estimator itself shows here, before anything is built around it.
+        reference.answer(whole[:1])
     if reference.takes_nan((whole if len(whole) else rows)[0]):
         return NanPolicy.ACCEPT
     broken = np.argwhere(np.isnan(rows))

@@ -1,7 +1,8 @@
 """The reference: the fitted estimator, asked for exactly what the ONNX file is going to answer."""
 
+import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -119,7 +120,7 @@ class Reference:
         classes = tuple(str(label) for label in self.classes)
         texts: dict[str, str] = {text: text for text in classes if text in TRADES}
         if meanings is not None:
-            texts = {str(label): meaning for label, meaning in meanings.items()}
+            texts = {_text(label): meaning for label, meaning in meanings.items()}
         unknown = sorted(set(texts) - set(classes))
         if unknown:
             expected = ", ".join(classes) or "none, as this is a regressor"
@@ -139,18 +140,24 @@ class Reference:
         )
 
     def _ask(self, method: str, rows: NDArray[np.float32]) -> Array:
-        with warnings.catch_warnings():
-            # Columns are matched by position; the names were compared before.
-            warnings.filterwarnings("ignore", message="X does not have valid feature names")
-            warnings.filterwarnings("ignore", category=RuntimeWarning, message=".*encountered in.*")
+        with by_position(), np.errstate(all="ignore"):
             try:
                 answer: Array = getattr(self.estimator, method)(rows.astype(np.float64))
-            except ValueError as error:
-                reason = str(error).strip().splitlines()[0]
+            except Exception as error:
+                # An estimator raises what its maker's code raises.
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise ExportError(
                     f"{describe(self.estimator)}.{method} refuses the rows: {reason}"
                 ) from error
         return answer
+
+
+@contextlib.contextmanager
+def by_position() -> Iterator[None]:
+    """Let columns go to an estimator by position, without its warning: their names were compared before."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        yield
 
 
 def describe(estimator: Any) -> str:
@@ -179,6 +186,13 @@ def _classes(estimator: Any) -> Sequence[Any]:
         raise ExportError(f"the classifier knows one class, {classes[0]}: expected two or more")
     labels: Sequence[Any] = _labels(classes).tolist()
     return labels
+
+
+def _text(label: Any) -> str:
+    """Write a class as the contract does: 1, 1.0 and True are one class, as they are to scikit-learn."""
+    if isinstance(label, bool | float | np.bool_ | np.floating) and label == int(label):
+        label = int(label)
+    return str(label)
 
 
 def _labels(labels: Array) -> Array:

@@ -12,6 +12,8 @@ from model_export.errors import ExportError
 
 # More rows than this are thinned out evenly before they are compared.
 MAX_ROWS: Final = 50_000
+# The kinds of numpy's dtypes that hold numbers; the last one holds anything.
+NUMBERS: Final = "biufO"
 
 
 def read_samples(
@@ -36,13 +38,23 @@ def read_samples(
 def check_samples(samples: Any, feature_names: Sequence[str]) -> NDArray[np.float32]:
     """Return the samples as float32, shape (rows, n_features), thinned to `MAX_ROWS`, or raise ExportError.
 
-    NaN may stand in them; whether it may is the estimator's to say.
+    NaN may stand in them; whether it may is the estimator's to say. A data frame's columns must be
+    `feature_names`, in this order.
     """
     try:
-        rows = np.asarray(samples, dtype=np.float64)
+        given = np.asarray(samples)
+        rows = given.astype(np.float64) if given.dtype.kind in NUMBERS else None
     except (TypeError, ValueError):
-        raise ExportError("samples: expected numbers, shape (rows, n_features)") from None
+        rows = None
+    if rows is None:
+        raise ExportError("samples: expected numbers, shape (rows, n_features)")
     n_features = len(feature_names)
+    columns = list(getattr(samples, "columns", ()))
+    if columns != list(feature_names) and any(isinstance(column, str) for column in columns):
+        raise ExportError(
+            f"samples: expected the columns {', '.join(feature_names)}, in this order; "
+            f"came {', '.join(map(str, columns))}"
+        )
     if rows.ndim != 2 or rows.shape[1] != n_features:
         raise ExportError(
             f"samples: expected shape (rows, {n_features}) for the features {', '.join(feature_names)}; "
@@ -85,6 +97,9 @@ def _read_csv(path: Path, features: Sequence[str] | None) -> tuple[NDArray[np.fl
             missing = [name for name in names if name not in header]
             if missing:
                 raise ExportError(f"{path}: line 1: no column {missing[0]!r}; it has {', '.join(header)}")
+            twice = [name for name in names if header.count(name) > 1]
+            if twice:
+                raise ExportError(f"{path}: line 1: column {twice[0]!r} stands twice")
             columns = [header.index(name) for name in names]
             rows = [_numbers(path, lines.line_num, fields, header, columns) for fields in lines if fields]
         except (UnicodeDecodeError, csv.Error) as error:

@@ -1,5 +1,6 @@
 """Bad input is one clear line that names what, where and what was expected."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multioutput import MultiOutputRegressor
-from sklearn.preprocessing import StandardScaler
+from sklearn.neighbors import RadiusNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from model_export import ExportError, export_model
 from model_export.samples import read_samples
@@ -18,6 +22,26 @@ from model_export.samples import read_samples
 ROWS = np.random.default_rng(0).random((50, 2))
 LABELS = (ROWS[:, 0] > 0.5).astype(int)
 FITTED = LogisticRegression().fit(ROWS, LABELS)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a data frame shows of itself: names of its columns, and numbers."""
+
+    columns: tuple[str, ...]
+    rows: np.ndarray
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.rows.astype(dtype or self.rows.dtype)
+
+
+def nowhere(rows: np.ndarray) -> np.ndarray:
+    return rows.no_such_column
+
+
+def broken_pipeline() -> Any:
+    estimator = make_pipeline(FunctionTransformer(), LinearRegression()).fit(ROWS, LABELS)
+    return estimator.set_params(functiontransformer__func=nowhere)
 
 
 def gap() -> np.ndarray:
@@ -57,15 +81,38 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "width": ({"samples": ROWS[:, :1]}, r"expected shape \(rows, 2\) for the features a, b; came \(50, 1\)"),
     "rank": ({"samples": ROWS[0]}, r"came \(2,\)"),
     "no_rows": ({"samples": ROWS[:0]}, "expected at least one row"),
+    "columns_moved": (
+        {"samples": Frame(("b", "a"), ROWS)},
+        "expected the columns a, b, in this order; came b, a",
+    ),
+    "complex": ({"samples": ROWS + 1j}, "samples: expected numbers"),
+    "text_numbers": ({"samples": ROWS.astype(str)}, "samples: expected numbers"),
     "texts": ({"samples": [["1", "x"]]}, "samples: expected numbers"),
     "infinite": ({"samples": huge()}, "row 3, feature 'b': 1e\\+39 is not a finite float32"),
     "nan_refused": ({"samples": gap()}, "row 3 has NaN in 'b', and LogisticRegression does not take NaN"),
     "empty_column": ({"samples": ROWS * [1.0, np.nan]}, "feature 'b' holds no number at all"),
     "name": ({"name": "../up"}, "model name '../up'"),
-    "version": ({"version": 0}, "version: expected an integer above 0, came 0"),
-    "window": ({"window": -1}, "window: expected an integer above 0, came -1"),
+    "version": ({"version": 0}, "version: expected an integer from 1 to 9223372036854775807, came 0"),
+    "version_wide": ({"version": 2**63}, "version: expected an integer from 1 to 9223372036854775807"),
+    "window": ({"window": -1}, "window: expected an integer from 1 to 4294967295, came -1"),
+    "window_wide": ({"window": 2**32}, "window: expected an integer from 1 to 4294967295, came 4294967296"),
+    "seed": ({"seed": -1}, "seed: expected an integer from 0 to"),
+    "time_as_text": ({"trained_at": "2024-01-01"}, "trained_at: expected a time with a time zone, came 2024"),
+    "own_code": (
+        {"estimator": broken_pipeline()},
+        "predict refuses the rows: .*no_such_column",
+    ),
+    "answer_of_another_shape": (
+        {"estimator": QuadraticDiscriminantAnalysis().fit(ROWS, LABELS)},
+        r"output 'label' has shape \(1, \d+\) for \d+ rows",
+    ),
+    "runtime_fails": (
+        {"estimator": RadiusNeighborsRegressor(0.5).fit(ROWS, LABELS)},
+        "the converted model does not run: .*out of range",
+    ),
     "layout": ({"layout": "deep"}, "layout: expected one of flat, versions, came 'deep'"),
     "meaning": ({"meanings": {1: "LONG"}}, "'LONG' is not one of BUY, SELL, HOLD"),
+    "meaning_kind": ({"meanings": {0.5: "BUY"}}, "'0.5' is not a class of the estimator; expected 0, 1"),
     "meaning_class": ({"meanings": {2: "BUY"}}, "'2' is not a class of the estimator; expected 0, 1"),
 }
 
@@ -108,10 +155,11 @@ CSV_CASES = {
     "a,b\n1,2\n3\n": "line 3: expected 2 fields, came 1",
     "": "line 1: expected the feature names, came an empty file",
     "a,c\n1,2\n": "line 1: no column 'b'; it has a, c",
+    "a,b,b\n1,2,3\n": "line 1: column 'b' stands twice",
 }
 
 
-@pytest.mark.parametrize("text", CSV_CASES, ids=["text", "short", "empty", "column"])
+@pytest.mark.parametrize("text", CSV_CASES, ids=["text", "short", "empty", "column", "twice"])
 def test_bad_csv(text: str, tmp_path: Path) -> None:
     """A wrong line of a CSV is named with its file, line and column."""
     path = tmp_path / "samples.csv"

@@ -78,7 +78,9 @@ def test_training_time_defaults_to_that_of_the_file(folder: Path) -> None:
         (["--meaning", "BUY"], "--meaning 'BUY': expected CLASS=BUY"),
         (["--trained-at", "noon"], "--trained-at 'noon': expected an ISO time"),
         (["--features", "speed,volume"], "line 1: no column 'volume'; it has speed, drift"),
-        (["--model-version", "0"], "version: expected an integer above 0"),
+        (["--model-version", "0"], "version: expected an integer from 1 to"),
+        (["--seed", "-1"], "seed: expected an integer from 0 to"),
+        (["--meaning", "1=BUY", "--meaning", "1=SELL"], "the class '1' has a meaning already"),
         (["--name", "a/b"], "model name 'a/b'"),
     ],
 )
@@ -93,8 +95,13 @@ def test_bad_flags(flags: list[str], message: str, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "expected a file written by joblib.dump"), (b"text", "joblib.dump"), (None, "No such file")],
-    ids=["empty", "text", "missing"],
+    [
+        (b"", "expected a file written by joblib.dump"),
+        (b"text", "joblib.dump"),
+        (b"\x80\x04K\x01)\x81.", "joblib.dump"),
+        (None, "No such file"),
+    ],
+    ids=["empty", "text", "damaged", "missing"],
 )
 def test_file_that_is_no_joblib(content: bytes | None, message: str, folder: Path) -> None:
     """A file that joblib cannot load is named in one line, exit 2."""

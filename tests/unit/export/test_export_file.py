@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from sklearn.svm import LinearSVC
 from inference_server.adapters.vetting import vet
 from inference_server.core.contract import METADATA_KEY, Contract, NanPolicy, OutputKind
 from model_export import export_model
+from model_export.artefact import write
 
 TRAINED = datetime(2024, 8, 9, 12, 30, 15, 250, tzinfo=UTC)
 AGAIN = """
@@ -177,6 +179,56 @@ def test_side_of_a_number_is_never_guessed(
     )
     assert report.contract.outputs[1].classes == ("0", "1")
     assert report.contract.outputs[1].meanings == expected
+
+
+@pytest.mark.parametrize("kind", [bool, np.float64])
+def test_meanings_are_given_by_the_classes_themselves(kind: type, tmp_path: Path) -> None:
+    """Labels that are True and False, or 0.0 and 1.0, are given their meaning as they stand."""
+    rows = np.random.default_rng(0).random((50, 2))
+    estimator = LogisticRegression().fit(rows, (rows[:, 0] > 0.5).astype(kind))
+    report = export_model(
+        estimator,
+        name="m",
+        models=tmp_path,
+        samples=rows,
+        feature_names=("a", "b"),
+        meanings={kind(0): "SELL", estimator.classes_[1]: "BUY"},
+    )
+    assert report.contract.outputs[0].classes == ("0", "1")
+    assert report.contract.outputs[0].meanings == ("SELL", "BUY")
+
+
+def test_a_step_fitted_with_names_says_nothing(tmp_path: Path) -> None:
+    """A pipeline that was fitted on a data frame is exported without a warning for every look into it."""
+    features, returns = feature_matrix("walk")
+    train = features[:TRAIN_ROWS]
+    estimator = make_pipeline(StandardScaler(), RandomForestClassifier(2, max_depth=3, random_state=0))
+    estimator.fit(train, sides(returns, 2)[:TRAIN_ROWS])
+    # As scikit-learn keeps the names of a data frame's columns.
+    estimator[0].feature_names_in_ = np.array(FEATURES, dtype=object)
+    report = export_model(estimator, name="m", models=tmp_path, samples=train)
+    assert report.contract.feature_names == FEATURES
+
+
+def test_two_threads_write_one_model(tmp_path: Path) -> None:
+    """Writers of one model at once never share a file: one of them wins, whole, and nothing else is left."""
+    contents = [bytes([number]) * 200_000 * (number + 1) for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: write(content, tmp_path / "m.onnx"), contents * 4))
+    assert (tmp_path / "m.onnx").read_bytes() in contents
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_an_interrupted_write_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Ctrl-C in mid-write leaves neither the file nor its part."""
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write(b"half", tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_class_named_for_a_side_means_it(tmp_path: Path) -> None:
