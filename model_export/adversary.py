@@ -10,20 +10,18 @@
 - **NaN**, where the estimator takes it: in each feature alone, in random places, and everywhere.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import BaggingClassifier, BaggingRegressor, StackingClassifier, StackingRegressor
-from sklearn.pipeline import Pipeline
 
+from model_export.ensembles import View, find_ensembles
 from model_export.reference import by_position
-from model_export.trees import FAMILIES, Ensemble, read_ensemble
+from model_export.trees import Ensemble
 
 Rows = NDArray[np.float32]
-View = Callable[[NDArray[np.float64]], NDArray[np.floating[Any]]]
 Seen = Callable[[Rows], NDArray[np.floating[Any]]]
 
 # Every float32 from lowest to highest is reached in this many halvings.
@@ -91,7 +89,7 @@ class Adversary:
         return np.concatenate([alone, mixed, np.full((1, n_features), np.nan, dtype=np.float32)])
 
     def _thresholds(self, samples: Rows, low: Rows, high: Rows, random: np.random.Generator) -> Rows:
-        found = list(_ensembles(self._estimator, _itself))
+        found = list(find_ensembles(self._estimator))
         if not found:
             return samples[:0]
         guides = samples[random.permutation(len(samples))[: self._options.guides]]
@@ -110,34 +108,6 @@ class Adversary:
             for view, ensemble in found
         ]
         return np.concatenate(parts)[: 4 * self._options.thresholds]
-
-
-def _ensembles(estimator: Any, view: View) -> Iterator[tuple[View, Ensemble]]:
-    """Yield each ensemble of trees inside, with what turns a row of features into the row that it sees."""
-    if type(estimator) in FAMILIES:
-        yield view, read_ensemble(estimator)
-    elif isinstance(estimator, Pipeline):
-        seen = _after(view, estimator[:-1].transform) if len(estimator) > 1 else view
-        yield from _ensembles(estimator.steps[-1][1], seen)
-    elif isinstance(estimator, BaggingClassifier | BaggingRegressor):
-        for member, columns in zip(estimator.estimators_, estimator.estimators_features_, strict=True):
-            yield from _ensembles(member, _after(view, _taking(columns)))
-    else:
-        for member in _members(estimator):
-            yield from _ensembles(member, view)
-        if isinstance(estimator, StackingClassifier | StackingRegressor):
-            yield from _ensembles(estimator.final_estimator_, _after(view, estimator.transform))
-
-
-def _members(estimator: Any) -> Sequence[Any]:
-    if hasattr(estimator, "best_estimator_"):
-        return [estimator.best_estimator_]
-    if hasattr(estimator, "calibrated_classifiers_"):
-        return [calibrated.estimator for calibrated in estimator.calibrated_classifiers_]
-    if hasattr(estimator, "estimators_"):
-        return list(estimator.estimators_)
-    frozen = getattr(estimator, "estimator", None)
-    return [] if frozen is None else [frozen]
 
 
 def _turning_rows(
@@ -218,18 +188,6 @@ def _moving_features(
     best = weights.argmax(axis=0)
     best[~moves.any(axis=0)] = -1
     return np.asarray(best[column])
-
-
-def _itself(rows: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
-    return rows
-
-
-def _after(first: View, second: View) -> View:
-    return lambda rows: second(np.asarray(first(rows), dtype=np.float64))
-
-
-def _taking(columns: Any) -> View:
-    return lambda rows: rows[:, columns]
 
 
 def _to_order(values: Rows) -> NDArray[np.int64]:

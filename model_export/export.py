@@ -28,6 +28,7 @@ from model_export.adversary import Adversary, AdversaryOptions
 from model_export.artefact import LAYOUTS, Layout, digest, place, seal, write
 from model_export.conversion import convert
 from model_export.errors import ExportError, ParityError
+from model_export.golden import choose_rows
 from model_export.parity import (
     WORST_ROWS,
     Comparison,
@@ -40,8 +41,6 @@ from model_export.reference import LABEL, Reference, describe
 from model_export.samples import check_samples
 
 LIBRARIES: Final = ("numpy", "onnx", "scikit-learn", "skl2onnx")
-# At most so many golden rows of each origin travel in the file, 256 together.
-GOLDEN_ROWS: Final[Mapping[str, int]] = {"sample": 96, "threshold": 96, "extreme": 32, "NaN": 32}
 SINGLE_ROWS: Final = 32
 NS_PER_S: Final = 1_000_000_000
 
@@ -129,7 +128,9 @@ def export_model(
     came = converted.answer(trial.rows)
     _check_parity(comparison, trial, came)
 
-    golden = _golden_rows(trial)
+    golden = choose_rows(estimator, trial.rows, trial.origins, ~trial.undecided)
+    if len(golden) == 0:
+        raise ExportError("the estimator tells no class from another on any row: nothing to compare by")
     alone = _Trial(*_taken(trial, golden[:: max(1, len(golden) // SINGLE_ROWS)][:SINGLE_ROWS]))
     _check_parity(comparison, alone, converted.answer(alone.rows, batch_rows=1))
 
@@ -250,20 +251,6 @@ def _check_parity(comparison: Comparison, trial: _Trial, came: Mapping[str, Arra
     if failed.any():
         worst = comparison.differences(trial.rows, trial.origins.tolist(), trial.expected, came, failures)
         raise ParityError(worst[:WORST_ROWS], int(failed.sum()), len(trial.rows))
-
-
-def _golden_rows(trial: _Trial) -> NDArray[np.int64]:
-    """Choose rows of each origin, evenly; none whose label rounding decides."""
-    chosen = []
-    for origin, limit in GOLDEN_ROWS.items():
-        found = np.flatnonzero((trial.origins == origin) & ~trial.undecided)
-        if len(found) > limit:
-            found = found[np.linspace(0, len(found) - 1, limit).astype(np.int64)]
-        chosen.append(found)
-    rows = np.concatenate(chosen)
-    if len(rows) == 0:
-        raise ExportError("the estimator tells no class from another on any row: nothing to compare by")
-    return rows
 
 
 def _taken(

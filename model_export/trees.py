@@ -75,6 +75,17 @@ class Tree:
             reached += [(int(self.left[node]), here[goes_left]), (int(self.right[node]), here[~goes_left])]
         return seen
 
+    def leaves(self, rows: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+        """Return for each row, of the form that `visitors` takes, the node of the leaf that it reaches."""
+        at = np.zeros(len(rows), dtype=np.int64)
+        on_the_way = np.arange(len(rows))
+        while len(on_the_way := on_the_way[~self.leaf[at[on_the_way]]]):
+            node = at[on_the_way]
+            values = rows[on_the_way, self.feature[node]]
+            goes_left = np.where(np.isnan(values), self.nan_left[node], values <= self.threshold[node])
+            at[on_the_way] = np.where(goes_left, self.left[node], self.right[node])
+        return at
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ensemble:

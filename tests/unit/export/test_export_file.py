@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -80,17 +81,37 @@ def test_contract_says_what_was_given(tmp_path: Path) -> None:
 
 
 def test_golden_rows_hold_every_kind(tmp_path: Path) -> None:
-    """256 golden rows travel, samples, threshold rows and NaN among them, and the file answers them."""
+    """At most 512 golden rows travel, with samples, threshold rows and NaN; the file answers them."""
     estimator, train = forest()
     report = export_model(estimator, name="golden", models=tmp_path, samples=train, feature_names=FEATURES)
     golden = contract_of(report.path).golden
-    assert len(golden.inputs) == 256
+    assert 256 < len(golden.inputs) <= 512
+    assert len({row.tobytes() for row in golden.inputs}) > 250
     assert np.isnan(golden.inputs).any()
     known = {row.tobytes() for row in train.astype(np.float32)}
-    assert 0 < sum(row.tobytes() in known for row in golden.inputs) < 200
+    assert 96 <= sum(row.tobytes() in known for row in golden.inputs) < 400
     assert golden.mismatches(answers(report.path, golden.inputs)) == []
     best = np.sort(estimator.predict_proba(golden.inputs.astype(np.float64)), axis=1)
     assert (best[:, -1] - best[:, -2] > 2e-5).all()
+
+
+@pytest.mark.parametrize("steps", [[], [StandardScaler()]], ids=["bare", "scaled"])
+def test_a_region_that_is_off_by_a_hundredth_is_refused(steps: list[Any], tmp_path: Path) -> None:
+    """C5: whichever leaf of a forest answers 0.01 off, the golden rows in the file show it to the sidecar."""
+    features, returns = feature_matrix("walk")
+    train = features[:TRAIN_ROWS]
+    estimator = make_pipeline(*steps, RandomForestClassifier(8, max_depth=6, random_state=0))
+    estimator.fit(train, sides(returns, 2)[:TRAIN_ROWS])
+    report = export_model(estimator, name="f", models=tmp_path, samples=train, feature_names=FEATURES)
+    model = onnx.load(report.path)
+    trees = next(node for node in model.graph.node if node.op_type == "TreeEnsembleClassifier")
+    weights = next(found for found in trees.attribute if found.name == "class_weights").floats
+    assert len(weights) > 200
+    for leaf in range(len(weights)):
+        right = weights[leaf]
+        weights[leaf] = right + 0.01
+        assert "it does not answer as the estimator did" in vet(model.SerializeToString(), "f").refusal, leaf
+        weights[leaf] = right
 
 
 def test_sidecar_takes_the_file(tmp_path: Path) -> None:

@@ -46,6 +46,15 @@ def test_visitors_come_by() -> None:
     assert all(paths[row, node] for node, row in enumerate(visitors) if row >= 0)
 
 
+def test_leaves_are_those_of_the_tree() -> None:
+    """Each row reaches the leaf that scikit-learn leads it to, NaN included."""
+    features, returns = feature_matrix("walk")
+    train = with_gaps(features[:TRAIN_ROWS])
+    estimator = DecisionTreeClassifier(max_depth=7, random_state=0).fit(train, sides(returns, 2)[:TRAIN_ROWS])
+    rows = with_gaps(features, seed=1).astype(np.float32)
+    assert (read_ensemble(estimator).trees[0].leaves(rows) == estimator.apply(rows)).all()
+
+
 def test_rows_at_thresholds(tmp_path: Path) -> None:
     """G1: at, just below and just above every threshold of a forest the file answers as the forest does."""
     features, returns = feature_matrix("walk")
