@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 # Open Inference datatype → numpy dtype, little-endian. BYTES elements are Python `bytes` in an object array.
-# BF16 has no numpy dtype: its arrays hold the upper two bytes of a float32 as uint16.
+# No two have the same dtype, so an array tells its datatype. BF16, which numpy has not, is a structure of the
+# upper two bytes of a float32.
 NUMPY_DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "BOOL": np.dtype(np.bool_),
     "UINT8": np.dtype("<u1"),
@@ -23,7 +24,7 @@ NUMPY_DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "FP16": np.dtype("<f2"),
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
-    "BF16": np.dtype("<u2"),
+    "BF16": np.dtype([("bf16", "<u2")]),
     "BYTES": np.dtype(np.object_),
 }
 

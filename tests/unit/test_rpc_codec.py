@@ -32,6 +32,11 @@ def test_raw_is_little_endian_row_major(datatype: str) -> None:
     np.testing.assert_array_equal(decode_inputs(request)["x"], array)
 
 
+def test_an_array_tells_its_datatype() -> None:
+    """No two datatypes share a dtype, so what was declared is what is checked: BF16 is no UINT16 (D3, D9)."""
+    assert len(set(NUMPY_DTYPES.values())) == len(NUMPY_DTYPES)
+
+
 def test_big_endian_and_strided_arrays_are_put_in_order() -> None:
     """What a runtime hands over in another order leaves little-endian and row-major."""
     array = np.arange(6, dtype=">f4").reshape(2, 3).T
