@@ -15,8 +15,10 @@ from open_inference.v2 import inference_pb2 as oip
 
 from inference_server.core.errors import InvalidRequestError
 from inference_server.core.tensor import NUMPY_DTYPES, Array
+from inference_server.serving.signature import shown
 
 MAX_ELEMENTS: Final = 1 << 31
+MAX_RANK: Final = 64  # numpy's own
 LENGTH: Final = struct.Struct("<I")
 
 # Open Inference datatype → the field of InferTensorContents that holds it. FP16 and BF16 have none.
@@ -59,13 +61,13 @@ def decode_inputs(request: oip.ModelInferRequest) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
     for index, tensor in enumerate(inputs):
         if tensor.name in arrays:
-            raise InvalidRequestError(f"input {tensor.name!r} stands twice")
+            raise InvalidRequestError(f"input {shown(tensor.name)} stands twice")
         shape = _shape(tensor)
         if not raws:
             arrays[tensor.name] = _decode_typed(tensor, shape)
         elif tensor.HasField("contents"):
             raise InvalidRequestError(
-                f"input {tensor.name!r}: contents and raw_input_contents together; expected one of them"
+                f"input {shown(tensor.name)}: contents and raw_input_contents together; expected one of them"
             )
         else:
             arrays[tensor.name] = decode_raw(tensor.name, tensor.datatype, shape, raws[index])
@@ -80,7 +82,7 @@ def decode_raw(name: str, datatype: str, shape: tuple[int, ...], raw: bytes) -> 
     expected = math.prod(shape) * dtype.itemsize
     if len(raw) != expected:
         raise InvalidRequestError(
-            f"input {name!r}: expected {expected} bytes for {datatype}{list(shape)}, came {len(raw)}"
+            f"input {shown(name)}: expected {expected} bytes for {datatype}{list(shape)}, came {len(raw)}"
         )
     return np.frombuffer(raw, dtype=dtype).reshape(shape)
 
@@ -98,15 +100,19 @@ def encode_raw(array: Array) -> bytes:
 def _shape(tensor: oip.ModelInferRequest.InferInputTensor) -> tuple[int, ...]:
     if tensor.datatype not in NUMPY_DTYPES:
         raise InvalidRequestError(
-            f"input {tensor.name!r}: unknown datatype {tensor.datatype!r}; "
+            f"input {shown(tensor.name)}: unknown datatype {shown(tensor.datatype)}; "
             f"expected one of {', '.join(NUMPY_DTYPES)}"
+        )
+    if len(tensor.shape) > MAX_RANK:
+        raise InvalidRequestError(
+            f"input {shown(tensor.name)}: expected at most {MAX_RANK} dimensions, came {len(tensor.shape)}"
         )
     shape = tuple(tensor.shape)
     if any(size < 0 for size in shape):
-        raise InvalidRequestError(f"input {tensor.name!r}: shape {list(shape)} has a negative size")
-    if math.prod(shape) > MAX_ELEMENTS:
+        raise InvalidRequestError(f"input {shown(tensor.name)}: shape {list(shape)} has a negative size")
+    if math.prod(size or 1 for size in shape) > MAX_ELEMENTS:  # numpy refuses other sizes beside a 0 too
         raise InvalidRequestError(
-            f"input {tensor.name!r}: shape {list(shape)} has more than {MAX_ELEMENTS} elements"
+            f"input {shown(tensor.name)}: shape {list(shape)} has more than {MAX_ELEMENTS} elements"
         )
     return shape
 
@@ -114,16 +120,18 @@ def _shape(tensor: oip.ModelInferRequest.InferInputTensor) -> tuple[int, ...]:
 def _decode_typed(tensor: oip.ModelInferRequest.InferInputTensor, shape: tuple[int, ...]) -> Array:
     field = TYPED_FIELDS.get(tensor.datatype)
     if field is None:
-        raise InvalidRequestError(f"input {tensor.name!r}: {tensor.datatype} has no typed field; send it raw")
+        raise InvalidRequestError(
+            f"input {shown(tensor.name)}: {tensor.datatype} has no typed field; send it raw"
+        )
     filled = [descriptor.name for descriptor, _ in tensor.contents.ListFields()]
     if filled and filled != [field]:
         raise InvalidRequestError(
-            f"input {tensor.name!r}: {tensor.datatype} travels in {field}, came {', '.join(filled)}"
+            f"input {shown(tensor.name)}: {tensor.datatype} travels in {field}, came {', '.join(filled)}"
         )
     values = getattr(tensor.contents, field)
     if len(values) != math.prod(shape):
         raise InvalidRequestError(
-            f"input {tensor.name!r}: expected {math.prod(shape)} elements for shape {list(shape)}, "
+            f"input {shown(tensor.name)}: expected {math.prod(shape)} elements for shape {list(shape)}, "
             f"came {len(values)}"
         )
     dtype = NUMPY_DTYPES[tensor.datatype]
@@ -131,7 +139,7 @@ def _decode_typed(tensor: oip.ModelInferRequest.InferInputTensor, shape: tuple[i
         return np.array(values, dtype=dtype).reshape(shape)
     except OverflowError:
         raise InvalidRequestError(
-            f"input {tensor.name!r}: an element does not fit {tensor.datatype}"
+            f"input {shown(tensor.name)}: an element does not fit {tensor.datatype}"
         ) from None
 
 
@@ -144,13 +152,13 @@ def _decode_bytes(name: str, shape: tuple[int, ...], raw: bytes) -> Array:
         end = start + LENGTH.unpack_from(raw, at)[0] if start <= len(raw) else len(raw) + 1
         if end > len(raw):
             raise InvalidRequestError(
-                f"input {name!r}: element {len(elements)} runs past the end of the bytes"
+                f"input {shown(name)}: element {len(elements)} runs past the end of the bytes"
             )
         elements.append(raw[start:end])
         at = end
     if len(elements) != expected:
         raise InvalidRequestError(
-            f"input {name!r}: expected {expected} elements for BYTES{list(shape)}, came {len(elements)}"
+            f"input {shown(name)}: expected {expected} elements for BYTES{list(shape)}, came {len(elements)}"
         )
     array = np.empty(expected, dtype=np.object_)
     array[:] = elements

@@ -3,22 +3,26 @@
 from __future__ import annotations  # grpc-stubs has generics that grpcio has not
 
 import itertools
+import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, NoReturn
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from inference_server.core.clock import Clock
 from inference_server.rpc.method import BidirectionalStream, CallContext, Method, ServerStream, Unary
-from inference_server.rpc.status import StatusError
+from inference_server.rpc.status import Code, StatusError
 
+# A status text travels in the trailers, a character as up to 12 bytes; beyond 8 KiB they break the call.
+MAX_TEXT: Final = 680
 STATUS_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def bind(server: grpc.aio.Server, methods: Sequence[Method], clock: Clock) -> None:
     """Register every row of the table; their functions must be guarded."""
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
     contexts = _ContextMaker(clock)
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for method in methods:
@@ -27,6 +31,11 @@ def bind(server: grpc.aio.Server, methods: Sequence[Method], clock: Clock) -> No
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler(service, handlers) for service, handlers in by_service.items()]
     )
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Keep out what grpcio logs, traceback and all, when an answer meets a caller who has just left."""
+    return not record.getMessage().startswith("ExecuteBatchError raised in core")
 
 
 class _ContextMaker:
@@ -44,23 +53,41 @@ class _ContextMaker:
 
 
 def _handler(method: Method, contexts: _ContextMaker) -> grpc.RpcMethodHandler[Any, Any]:
-    codec: dict[str, Callable[[Any], Any]] = {
-        "request_deserializer": method.request.FromString,
+    codec: dict[str, Callable[[Any], Any] | None] = {
+        "request_deserializer": None,  # what grpcio cannot parse becomes UNKNOWN, and a traceback in the log
         "response_serializer": method.response.SerializeToString,
     }
+    one, many = _parsers(method.request)
     if method.unary is not None:
-        return grpc.unary_unary_rpc_method_handler(_unary(method.unary, contexts), **codec)
+        return grpc.unary_unary_rpc_method_handler(_unary(method.unary, one, contexts), **codec)
     if method.server_stream is not None:
-        return grpc.unary_stream_rpc_method_handler(_stream(method.server_stream, contexts), **codec)
+        return grpc.unary_stream_rpc_method_handler(_stream(method.server_stream, one, contexts), **codec)
     if method.bidirectional is not None:
-        return grpc.stream_stream_rpc_method_handler(_stream(method.bidirectional, contexts), **codec)
+        return grpc.stream_stream_rpc_method_handler(_stream(method.bidirectional, many, contexts), **codec)
     raise ValueError(f"{method.path}: no function")
 
 
-def _unary(function: Unary, contexts: _ContextMaker) -> Callable[[Any, Any], Any]:
-    async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
+def _parsers(kind: type[Message]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    def one(raw: bytes) -> Message:
         try:
-            return await function(request, contexts(context))
+            return kind.FromString(raw)
+        except DecodeError:
+            text = f"the {len(raw)} bytes that came are no {kind.DESCRIPTOR.full_name}"
+            raise StatusError(Code.INVALID_ARGUMENT, text) from None
+
+    async def many(raws: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+        async for raw in raws:
+            yield one(raw)
+
+    return one, many
+
+
+def _unary(
+    function: Unary, parse: Callable[[Any], Any], contexts: _ContextMaker
+) -> Callable[[Any, Any], Any]:
+    async def handle(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
+        try:
+            return await function(parse(raw), contexts(context))
         except StatusError as error:
             await _abort(context, error)
 
@@ -68,11 +95,11 @@ def _unary(function: Unary, contexts: _ContextMaker) -> Callable[[Any, Any], Any
 
 
 def _stream(
-    function: ServerStream | BidirectionalStream, contexts: _ContextMaker
+    function: ServerStream | BidirectionalStream, parse: Callable[[Any], Any], contexts: _ContextMaker
 ) -> Callable[[Any, Any], Any]:
-    async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Message]:
+    async def handle(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Message]:
         try:
-            async for response in function(request, contexts(context)):
+            async for response in function(parse(raw), contexts(context)):
                 yield response
         except StatusError as error:
             await _abort(context, error)
@@ -81,5 +108,5 @@ def _stream(
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: StatusError) -> NoReturn:
-    await context.abort(STATUS_CODES[int(error.code)], error.text)
+    await context.abort(STATUS_CODES[int(error.code)], error.text[:MAX_TEXT])
     raise AssertionError("abort returned")  # it always raises; this tells the type checker

@@ -1,6 +1,7 @@
 """`inference.GRPCInferenceService`: the Open Inference Protocol, for clients that exist already."""
 
 import importlib.metadata
+import re
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from inference_server.rpc.method import CallContext, Method
 from inference_server.serving.data_plane import Call, DataPlane
 from inference_server.serving.drain import Drain
 from inference_server.serving.registry import Registry
+from inference_server.serving.signature import shown
 
 SERVICE: Final = "inference.GRPCInferenceService"
 PLATFORM: Final = "onnxruntime_onnx"
@@ -260,8 +262,10 @@ def parse_version(text: str) -> int:
     """Return the version that the text names; 0 for an empty text, which lets the server choose."""
     if not text:
         return 0
-    if not (text.isascii() and text.isdigit()) or int(text) == 0 or len(text) > 18:
-        raise InvalidRequestError(f"model version: expected an integer above 0, or nothing, came {text!r}")
+    if not re.fullmatch(r"[1-9][0-9]{0,18}", text):
+        raise InvalidRequestError(
+            f"model version: expected an integer above 0, or nothing, came {shown(text)}"
+        )
     return int(text)
 
 
