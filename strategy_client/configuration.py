@@ -1,10 +1,16 @@
 """What a user configures, as plain frozen values, and the one error that says what is wrong with it."""
 
 import difflib
+import importlib
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
+
+# Not a user's: ours, and Python's own way to a module.
+_NO_PLACES: Final = ("<", str(Path(__file__).parent), str(Path(importlib.__file__).parent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,25 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     folded = {candidate.casefold(): candidate for candidate in known}
     near = difflib.get_close_matches(name.casefold(), folded, n=1)
     return f" (did you mean {folded[near[0]]!r}?)" if near else ""
+
+
+def import_named(module: str, name: str) -> Any:
+    """Return what a user's module calls `name`; ImportError, in one line, whatever stands in the way."""
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (Exception, SystemExit) as error:  # a user's module may do anything while it is imported
+        raise ImportError(describe_error(error)) from error
+
+
+def describe_error(error: BaseException) -> str:
+    """Return what a user's code raised, on one line, and the last place in that code on the way to it."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    places = [
+        f" ({frame.filename}:{frame.lineno})"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(_NO_PLACES)
+    ]
+    return text + "".join(places[-1:])
 
 
 @dataclass(frozen=True, slots=True)

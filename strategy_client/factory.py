@@ -1,12 +1,18 @@
 """From a strategy type and its parameters to a processor."""
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
-from strategy_client.configuration import ConfigurationError, Problem, did_you_mean
+from strategy_client.configuration import (
+    ConfigurationError,
+    Problem,
+    describe_error,
+    did_you_mean,
+    import_named,
+)
 from strategy_client.processors.processor import StrategyProcessor
 
+METHODS: Final = ("process_tick", "get_required_history_length", "supports_instrument", "get_strategy_name")
 CreateProcessor = Callable[[dict[str, Any]], StrategyProcessor]
 
 _PROCESSORS: Final = "strategy_client.processors"
@@ -43,20 +49,24 @@ class StrategyFactory:
     def create_processor(self, strategy_type: str, parameters: Mapping[str, Any]) -> StrategyProcessor:
         """Make a processor of a registered type, or of the function at a dotted path given as the type.
 
-        Raises ConfigurationError: its problem's place is `strategy_type` where the type is not known or
-        cannot be imported, and under `parameters` where a parameter is wrong.
+        Raises ConfigurationError: its problem's place is `strategy_type` where the type is not known, cannot
+        be imported or makes no processor, and under `parameters` where a parameter is wrong.
         """
         create = self._resolve(strategy_type)
         try:
-            return create(dict(parameters))
+            processor = create(dict(parameters))
         except ConfigurationError as error:
             placed = (
                 Problem(_under("parameters", problem.place), problem.text) for problem in error.problems
             )
             raise ConfigurationError(*placed) from error
-        except (ValueError, TypeError, LookupError) as error:
-            # A user's own factory that read its parameters and could not use them.
-            raise ConfigurationError(Problem("parameters", f"{type(error).__name__}: {error}")) from error
+        except Exception as error:  # a user's own function that could not use its parameters
+            raise ConfigurationError(Problem("parameters", describe_error(error))) from error
+        problem = _find_problem(processor)
+        if problem:
+            made = f"{strategy_type!r} made {processor!r}: {problem}"
+            raise ConfigurationError(Problem("strategy_type", made))
+        return processor
 
     def _resolve(self, strategy_type: str) -> CreateProcessor:
         path = self._paths.get(strategy_type, strategy_type)
@@ -71,14 +81,27 @@ class StrategyFactory:
                 )
             )
         try:
-            create = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError) as error:
+            create = import_named(module, function)
+        except ImportError as error:
             raise ConfigurationError(
                 Problem("strategy_type", f"{path!r} cannot be imported: {error}")
             ) from error
         if not callable(create):
             raise ConfigurationError(Problem("strategy_type", f"{path!r} is no function"))
         return cast("CreateProcessor", create)
+
+
+def _find_problem(processor: StrategyProcessor) -> str:
+    missing = [name for name in METHODS if not callable(getattr(processor, name, None))]
+    if missing:
+        return f"it has no {', '.join(missing)}"
+    try:
+        length: object = processor.get_required_history_length()
+    except Exception as error:  # noqa: BLE001 whatever a user's processor raises is what is wrong with it
+        return describe_error(error)
+    if not isinstance(length, int) or length < 0:
+        return f"get_required_history_length: expected an integer from 0, came {length!r}"
+    return ""
 
 
 def _under(parent: str, place: str) -> str:

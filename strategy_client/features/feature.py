@@ -1,6 +1,5 @@
 """What a feature is, and the catalogue of names."""
 
-import importlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol, cast
@@ -8,7 +7,13 @@ from typing import Final, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from strategy_client.configuration import ConfigurationError, Problem, did_you_mean
+from strategy_client.configuration import (
+    ConfigurationError,
+    Problem,
+    describe_error,
+    did_you_mean,
+    import_named,
+)
 from strategy_client.features.breakout import BreakoutDown, BreakoutUp
 from strategy_client.features.level import HistoryLength, Price, ZScore
 from strategy_client.features.returns import MeanAbsReturn, Return, Volatility
@@ -100,10 +105,14 @@ def _unknown(name: str, parsed: re.Match[str] | None) -> ConfigurationError:
 
 def _imported(name: str, module: str, attribute: str, ticks: str | None) -> Feature:
     try:
-        make = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        make = import_named(module, attribute)
+    except ImportError as error:
         raise ConfigurationError(Problem("", f"feature {name!r} cannot be imported: {error}")) from error
-    made = make(int(ticks)) if ticks else make()
+    try:
+        made = make(int(ticks)) if ticks else make()
+    except Exception as error:  # a user's own class that could not be made
+        text = f"feature {name!r} cannot be made: {describe_error(error)}"
+        raise ConfigurationError(Problem("", text)) from error
     missing = [part for part in ("window", "stream", "batch") if not hasattr(made, part)]
     if missing:
         raise ConfigurationError(

@@ -45,7 +45,11 @@ def test_a_later_registration_wins():
     [
         ("momentun", {}, r"^strategy_type: unknown strategy type 'momentun' \(did you mean 'momentum'\?\)"),
         ("xyz", {}, "^strategy_type: unknown strategy type 'xyz'; known: .*mean_reversion, ml_breakout"),
-        ("no_such.create_x", {}, "^strategy_type: 'no_such.create_x' cannot be imported: No module named"),
+        (
+            "no_such.create_x",
+            {},
+            "^strategy_type: 'no_such.create_x' cannot be imported: ModuleNotFoundError: .* 'no_such'$",
+        ),
         ("math.create_x", {}, "^strategy_type: 'math.create_x' cannot be imported: .*no attribute"),
         ("math.pi", {}, "^strategy_type: 'math.pi' is no function"),
         ("momentum", {"lookback_periods": "x"}, "^parameters.lookback_periods: expected an integer"),
@@ -63,3 +67,52 @@ def test_what_cannot_be_made_says_why(strategy_type, parameters, said):
     """H9: an unknown type names the nearest and lists all; a wrong parameter is placed under `parameters`."""
     with pytest.raises(ConfigurationError, match=said):
         StrategyFactory().create_processor(strategy_type, parameters)
+
+
+def make(tmp_path, monkeypatch, name, source):
+    """Make a processor by the function `c` of a user's module."""
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    StrategyFactory().create_processor(f"{name}.c", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "said"),
+    [
+        ("own_syntax", "def c(:", "cannot be imported: SyntaxError: .*own_syntax.py, line 1"),
+        ("own_zero", "\n1 / 0", "cannot be imported: ZeroDivisionError: division by zero .*own_zero.py:2"),
+        ("own_exit", "raise SystemExit(3)", "cannot be imported: SystemExit: 3 .*own_exit.py:1"),
+        ("own_lines", "raise OSError('a\\n b')", "cannot be imported: OSError: a b .*own_lines.py:1"),
+        ("own_imports", "import gone_thing", "cannot be imported: ModuleNotFoundError: .*own_imports.py:1"),
+        ("own_call", "def c(config):\n    config.x", "parameters: AttributeError: .*own_call.py:2"),
+        (
+            "own_none",
+            "def c(config): pass",
+            "strategy_type: 'own_none.c' made None: it has no process_tick, ",
+        ),
+    ],
+)
+def test_own_module_that_raises_is_one_line(tmp_path, monkeypatch, name, source, said):
+    """Whatever a user's module does while it is imported or called is one line that names the place in it."""
+    with pytest.raises(ConfigurationError, match=said) as error:
+        make(tmp_path, monkeypatch, name, source)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "said"),
+    [
+        ("own_length_raises", "raise OSError('x')", "OSError: x .*own_length_raises.py:"),
+        ("own_length_none", "pass", "get_required_history_length: expected an integer from 0, came None"),
+    ],
+)
+def test_own_processor_without_a_length_is_refused(tmp_path, monkeypatch, name, body, said):
+    """A processor that cannot say how much history it needs is refused before it is run."""
+    source = f"""
+from fixtures_processors import EveryTick
+class Own(EveryTick):
+    def get_required_history_length(self): {body}
+def c(config): return Own(1)
+"""
+    with pytest.raises(ConfigurationError, match=said):
+        make(tmp_path, monkeypatch, name, source)
