@@ -1,11 +1,14 @@
 """The recent ticks of one instrument, as one strategy sees them."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Protocol, TypeVar, cast, overload
 
 from strategy_client.events import MarketTick
 from strategy_client.features import FeatureStream, feature_by_name
+
+log = logging.getLogger(__name__)
 
 
 class Follower(Protocol):
@@ -36,12 +39,24 @@ class History(Sequence[MarketTick]):
         self._followers: dict[Hashable, Follower] = {}
 
     def append(self, tick: MarketTick) -> None:
-        """Take the next tick; its price is finite and above 0, the edge has seen to that."""
+        """Take the next tick; its price is finite and above 0, the edge has seen to that.
+
+        Never raises: a follower that does, a feature of a user's own, is let go, and started anew over the
+        ticks held for who asks for it next.
+        """
         self._ticks.append(tick)
-        if self._followers:
-            price = float(tick.last_price)
-            for follower in self._followers.values():
+        if not self._followers:
+            return
+        price = float(tick.last_price)
+        raised = []
+        for key, follower in self._followers.items():
+            try:
                 follower.update(price)
+            except Exception:
+                log.exception("%s raised on %s and begins anew", key, tick)
+                raised.append(key)
+        for key in raised:
+            del self._followers[key]
 
     def follow(self, key: Hashable, start: Callable[[], FollowerT]) -> FollowerT:
         """Return the stream kept under `key`; started, and told the ticks held, when it is first asked for.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategy_client.bindings import Binding, Bindings, Bound, Unbound
-from strategy_client.events import MarketTick, Outcome, Reason
+from strategy_client.events import MarketTick, Outcome, Reason, SignalResult
 from strategy_client.executor import StrategyExecutor
 from strategy_client.features import FeatureSet, FeatureSetStream
 from strategy_client.predictor.port import Answer, Prediction, Refusal
@@ -24,24 +24,34 @@ DOUBTFUL: Final = frozenset({Reason.CONTRACT_MISMATCH, Reason.MODEL_NOT_FOUND, R
 class FeatureRow:
     """The features of one instrument, worked out once a tick for every strategy with this feature set."""
 
-    __slots__ = ("finite", "has_infinity", "row", "stream", "width")
+    __slots__ = ("_features", "_stream", "error", "finite", "has_infinity", "row")
 
     def __init__(self, features: FeatureSet) -> None:
-        self.stream: FeatureSetStream = features.stream()
-        self.width = len(features)
+        self._features = features
+        self._stream: FeatureSetStream | None = None
         self.row: NDArray[np.float32] | None = None
+        self.error: Exception | None = None
         self.finite = False
         self.has_infinity = False
 
     def update(self, price: float) -> None:
-        """Take the next price; `row` is a new array, or None while the features warm up."""
-        self.stream.update(price)
-        if not self.stream.ready:
+        """Take the next price; `row` is a new array, or None while the features warm up.
+
+        `error` is what a user's feature raised on this tick; they all begin anew with the next one, since
+        some have been told the price and some have not.
+        """
+        self.row = self.error = None
+        try:
+            if self._stream is None:
+                self._stream = self._features.stream()
+            self._stream.update(price)
+            if not self._stream.ready:
+                return
+            self.row = self._stream.row()
+        except Exception as error:  # noqa: BLE001 whatever a feature raises is its strategies' outcome, and logged
+            self._stream = None
+            self.error = error
             return
-        self.row = np.empty(self.width, dtype=np.float32)
-        # A value beyond float32 becomes an infinity, which is looked for right below.
-        with np.errstate(over="ignore"):
-            self.stream.write_into(self.row)
         self.finite = all(map(math.isfinite, self.row.tolist()))
         self.has_infinity = not self.finite and bool(np.isinf(self.row).any())
 
@@ -80,7 +90,7 @@ class LearnedStrategy:
         """Write this tick's row on the sheet; or return why nothing is asked."""
         row = self._features.row
         if row is None:
-            return self.executor.no_signal(tick, Reason.WARMING_UP)
+            return self._without_row(tick)
         if self._bindings is None:
             return self.executor.no_signal(tick, Reason.UNAVAILABLE, "this runner has no sidecar")
         binding = self._bindings.of(self.executor.strategy_id)
@@ -116,10 +126,16 @@ class LearnedStrategy:
         try:
             prediction = asked.bound.read_row(answer, asked.place.row)
             result = self._processor.interpret(tick, asked.row, prediction)
-            made_by = self._made_by(asked, answer, prediction.probabilities)
-            return self.executor.outcome_of(tick, result, {**made_by, **provenance})
+            if isinstance(result, SignalResult):
+                provenance = {**self._made_by(asked, answer, prediction.probabilities), **provenance}
+            return self.executor.outcome_of(tick, result, provenance)
         except Exception as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
             return self.executor.processor_error(tick, error)
+
+    def _without_row(self, tick: MarketTick) -> Outcome:
+        if self._features.error is not None:
+            return self.executor.processor_error(tick, self._features.error)
+        return self.executor.no_signal(tick, Reason.WARMING_UP)
 
     def _tell(self, tick: MarketTick, binding: Bound) -> Outcome | None:
         if binding.meanings is not None:

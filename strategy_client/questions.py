@@ -24,6 +24,10 @@ class _Group:
     rows: list[NDArray[np.float32]] = field(default_factory=list)
     places: dict[bytes, Place] = field(default_factory=dict)
 
+    def features(self) -> NDArray[np.float32]:
+        # Most often there is one row, and np.stack takes as long as all else here.
+        return np.stack(self.rows) if len(self.rows) > 1 else self.rows[0][np.newaxis]
+
 
 class QuestionSheet:
     """Collects rows for any number of strategies and ticks. Equal rows for one model are asked once."""
@@ -51,6 +55,6 @@ class QuestionSheet:
     def questions(self) -> list[Question]:
         """Return one question a model, in the order in which the models were first asked for."""
         return [
-            Question(name, np.stack(group.rows), version, contract_hash)
+            Question(name, group.features(), version, contract_hash)
             for (name, version, contract_hash), group in self._groups.items()
         ]

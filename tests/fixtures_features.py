@@ -42,3 +42,27 @@ class SpreadStream:
         prices = self._prices
         full = len(prices) == prices.maxlen
         return (max(prices) - min(prices)) / prices[-1] if full else math.nan
+
+
+class Touchy:
+    """The last price, before which a price of 666 has never been seen."""
+
+    window = 2
+
+    def stream(self) -> "Touchy":
+        """Start a new series."""
+        return Touchy()
+
+    def update(self, price: float) -> None:
+        """Take the next price; raises at 666."""
+        if price == 666:
+            raise ArithmeticError("the number of the beast")
+        self._price = price
+
+    def value(self) -> float:
+        """Return the price."""
+        return self._price
+
+    def batch(self, prices: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the prices."""
+        return prices

@@ -1,5 +1,6 @@
 """An ordered set of features: the input row of a model."""
 
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -84,7 +85,6 @@ class FeatureSetStream:
         for stream in self._streams:
             stream.update(price)
 
-    def write_into(self, row: NDArray[np.float32]) -> None:
-        """Write the values into `row`, shape (n_features,); NaN where a feature has not its window yet."""
-        for column, stream in enumerate(self._streams):
-            row[column] = stream.value()
+    def row(self) -> NDArray[np.float32]:
+        """Return a new row, shape (n_features,): NaN before a feature's window, inf beyond float32."""
+        return np.frombuffer(array("f", [stream.value() for stream in self._streams]), dtype=np.float32)

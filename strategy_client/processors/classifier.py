@@ -75,9 +75,7 @@ class ClassifierProcessor:
 
     def extract_features(self, tick: MarketTick, history: Sequence[MarketTick]) -> NDArray[np.float32]:  # noqa: ARG002 - Alpha Panda's runner hands the tick over
         """Return a new row, float32, shape (n_features,); see `LearnedProcessor`."""
-        row = np.empty(len(self.features), dtype=np.float32)
-        follow(history, self.features.names, self.features.stream, self.features.window).write_into(row)
-        return row
+        return follow(history, self.features.names, self.features.stream, self.features.window).row()
 
     def interpret(
         self, tick: MarketTick, features: NDArray[np.float32], prediction: PredictionRow

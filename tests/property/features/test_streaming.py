@@ -74,11 +74,9 @@ def test_rows_are_the_matrix(chosen, prices):
     features = FeatureSet(chosen)
     matrix = features.matrix(np.array(prices, dtype=np.float64))
     stream = features.stream()
-    row = np.empty(len(features), dtype=np.float32)
     for index, price in enumerate(prices):
         stream.update(price)
-        stream.write_into(row)
-        np.testing.assert_array_equal(row, matrix[index])
+        np.testing.assert_array_equal(stream.row(), matrix[index])
         assert stream.ready == (index >= features.first_valid_row)
 
 
@@ -129,14 +127,13 @@ def test_two_instruments_are_two_runs(first, second):
     """ORIGIN defect 1: instruments that take turns give the values of two separate runs."""
     features = FeatureSet(["zscore_7", "return_5", "breakout_up_6"])
     together = {1: History(10), 2: History(10)}
-    row = np.empty(len(features), dtype=np.float32)
     for mine, other in zip(first, second, strict=False):
         for token, price in ((1, mine), (2, other)):
             together[token].append(tick(price, token))
             together[token].follow(features.names, features.stream)
     count = min(len(first), len(second))
     for token, prices in ((1, first), (2, second)):
-        together[token].follow(features.names, features.stream).write_into(row)
+        row = together[token].follow(features.names, features.stream).row()
         alone = features.matrix(np.array([float(tick(price).last_price) for price in prices[:count]]))
         np.testing.assert_array_equal(row, alone[-1])
 

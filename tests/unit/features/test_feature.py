@@ -133,6 +133,7 @@ def test_own_feature_by_its_path():
         ("no_such_module:Spread", "cannot be imported"),
         ("math:Spread", "cannot be imported"),
         ("datetime:timedelta", "is no feature: it has no window, stream, batch"),
+        ("fixtures_features:Touchy(3)", "cannot be made: TypeError: "),
     ],
 )
 def test_own_feature_that_is_none(name, said):

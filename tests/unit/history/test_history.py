@@ -65,6 +65,21 @@ def test_a_feature_is_followed_once():
     assert repr(history) == "History(2 of 10 ticks, 2 followers)"
 
 
+def test_a_follower_that_raises_is_let_go(caplog):
+    """H8: a user's feature that raises never stops a tick; asked for again it starts over the ticks held."""
+    history = filled(3, [100, 101])
+    history.feature("return_2")
+    history.feature("fixtures_features:Touchy")
+    history.append(tick(666))
+    assert "fixtures_features:Touchy raised on" in caplog.text
+    assert history.feature("return_2") == (666 - 101) / 101
+    with pytest.raises(ArithmeticError):
+        history.feature("fixtures_features:Touchy")
+    for price in (102, 103, 104):
+        history.append(tick(price))
+    assert history.feature("fixtures_features:Touchy") == 104
+
+
 class Told:
     """Keeps what it is told."""
 

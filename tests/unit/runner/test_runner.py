@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures_features import Touchy
 from fixtures_ticks import tick, ticks
 
 from strategy_client.bindings import Bindings, Wanted
@@ -467,6 +468,38 @@ def test_row_beyond_float32_is_not_sent() -> None:
     assert isinstance(outcome, NoSignal)
     assert (outcome.reason, outcome.detail) == (Reason.NON_FINITE, "price is inf")
     assert predictor.requests == []
+
+
+def test_own_feature_that_raises_degrades_only_its_strategies() -> None:
+    """H8: a feature that raises is PROCESSOR_ERROR on its tick, then a warm-up from nothing.
+
+    The others of its set have been told the price by then: none of what they hold is used again.
+    """
+    features = FeatureSet(("return_3", "fixtures_features:Touchy"))
+    runner, predictor, _ = learned_runner(
+        {"l": LearnedScripted(features=features)},
+        extra=[StrategyExecutor(Scripted(buys), config("t"))],
+        served=contract(feature_names=features.names),
+    )
+    came = [reasons(runner.process(each)) for each in ticks([1, 2, 3, 666, 666, 4, 5, 6])]
+    assert [each[0] for each in came] == [
+        *[Reason.WARMING_UP, Reason.WARMING_UP, "BUY"],
+        *[Reason.PROCESSOR_ERROR, Reason.PROCESSOR_ERROR],
+        *[Reason.WARMING_UP, Reason.WARMING_UP, "BUY"],
+    ]
+    assert {each[1] for each in came} == {"BUY"}
+    assert predictor.requests[-1][0].features.tolist() == [[0.5, 6.0]]
+
+
+def test_own_feature_that_cannot_start_degrades_only_its_strategies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """H8: a feature whose stream cannot be made is PROCESSOR_ERROR on each tick."""
+    monkeypatch.setattr(Touchy, "stream", lambda self: 1 / 0)
+    features = FeatureSet(("price", "fixtures_features:Touchy"))
+    runner, _, _ = learned_runner(
+        {"l": LearnedScripted(features=features)}, extra=[StrategyExecutor(Scripted(buys), config("t"))]
+    )
+    came = [reasons(runner.process(each)) for each in ticks([1, 2, 3])]
+    assert came == [[Reason.PROCESSOR_ERROR, "BUY"]] * 3
 
 
 def test_processor_is_told_the_meanings_once_a_binding() -> None:
