@@ -18,7 +18,6 @@ from onnx import TensorProto, helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
-from sklearn.base import BaseEstimator
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
@@ -27,6 +26,7 @@ from sklearn.svm import LinearSVC
 
 from model_export.converters import CONVERTERS, ML_DOMAIN, ML_OPSET, SHAPES
 from model_export.errors import ExportError
+from model_export.parts import changed, has_parts
 from model_export.reference import LABEL, SCORES, Reference, describe, final_step
 from model_export.trees import FAMILIES
 
@@ -43,7 +43,7 @@ def convert(reference: Reference, name: str, version: int, n_features: int) -> o
     estimator, or an option of one, that cannot be converted. Whether the graph answers as the estimator does
     is not known yet: see `parity`.
     """
-    estimator = _rewritten(copy.deepcopy(reference.estimator))
+    estimator = changed(copy.deepcopy(reference.estimator), _rewritten)
     while hasattr(estimator, "best_estimator_"):
         estimator = estimator.best_estimator_
     alone = type(estimator) in FAMILIES
@@ -79,9 +79,9 @@ def convert(reference: Reference, name: str, version: int, n_features: int) -> o
 
 
 def _rewritten(part: Any) -> Any:
-    """Put in a copy's parts what answers the same and has a conversion; `part` is changed."""
-    if isinstance(part, FrozenEstimator):
-        return _rewritten(part.estimator)
+    """Return what answers as `part` of a copy does, and has a conversion."""
+    while isinstance(part, FrozenEstimator):
+        part = part.estimator
     if isinstance(part, LinearSVC) and hasattr(part, "coef_"):
         # skl2onnx refuses its own options for a LinearSVC inside a pipeline; one linear rule is like another.
         twin = SGDClassifier(loss="hinge")
@@ -93,18 +93,7 @@ def _rewritten(part: Any) -> Any:
         part.flatten_transform = False
         if part.weights is not None:
             part.weights = np.asarray(part.weights, dtype=np.float64)
-    if type(part) in (list, tuple):
-        return type(part)(_rewritten(item) for item in part)
-    if _has_parts(part):
-        for key, value in list(vars(part).items()):
-            setattr(part, key, _rewritten(value))
     return part
-
-
-def _has_parts(part: Any) -> bool:
-    estimates = isinstance(part, BaseEstimator) and type(part) not in FAMILIES
-    # What calibration keeps for a fold is no estimator to scikit-learn.
-    return estimates or type(part).__name__ == "_CalibratedClassifier"
 
 
 def _options(estimator: Any, reference: Reference) -> dict[int, dict[str, bool]]:
@@ -124,7 +113,7 @@ def _calibrated(part: Any) -> Iterator[Any]:
     if type(part) in (list, tuple):
         for item in part:
             yield from _calibrated(item)
-    elif _has_parts(part):
+    elif has_parts(part):
         if isinstance(part, CalibratedClassifierCV):
             # An unfitted one stands beside the fitted ones as their pattern.
             yield from (fold.estimator for fold in getattr(part, "calibrated_classifiers_", ()))

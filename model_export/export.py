@@ -115,7 +115,7 @@ def export_model(
     nan_policy = _nan_policy(reference, rows, names)
     meaning = reference.meaning(meanings)
     low, high = np.nanmin(rows, axis=0), np.nanmax(rows, axis=0)
-    hurting = Adversary(estimator, AdversaryOptions(seed=seed)).rows(
+    hurting = Adversary(reference.estimator, AdversaryOptions(seed=seed)).rows(
         rows, low, high, nan=nan_policy is NanPolicy.ACCEPT
     )
     parts = {"sample": rows, "threshold": hurting.thresholds, "extreme": hurting.extremes, "NaN": hurting.nan}
@@ -128,7 +128,7 @@ def export_model(
     came = converted.answer(trial.rows)
     _check_parity(comparison, trial, came)
 
-    golden = choose_rows(estimator, trial.rows, trial.origins, ~trial.undecided)
+    golden = choose_rows(reference.estimator, trial.rows, trial.origins, ~trial.undecided)
     if len(golden) == 0:
         raise ExportError("the estimator tells no class from another on any row: nothing to compare by")
     alone = _Trial(*_taken(trial, golden[:: max(1, len(golden) // SINGLE_ROWS)][:SINGLE_ROWS]))
@@ -148,7 +148,7 @@ def export_model(
                 for lowest, highest in zip(low.tolist(), high.tolist(), strict=True)
             ),
             golden=_golden_vectors(trial, golden, allowed),
-            estimator=describe(estimator),
+            estimator=describe(reference.estimator),
             libraries=tuple((library, library_version(library)) for library in LIBRARIES),
             trained_at_ns=trained_at_ns,
         )

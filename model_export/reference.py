@@ -1,6 +1,7 @@
 """The reference: the fitted estimator, asked for exactly what the ONNX file is going to answer."""
 
 import contextlib
+import copy
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -8,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_classifier, is_regressor
+from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC, NuSVC
@@ -16,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from inference_server.core.contract import OutputKind, OutputMeaning
 from inference_server.core.tensor import Array
 from model_export.errors import ExportError
+from model_export.parts import changed
 
 LABEL: Final = "label"
 PROBABILITIES: Final = "probabilities"
@@ -44,7 +47,7 @@ class Reference:
             raise ExportError(
                 f"expected a fitted scikit-learn estimator, came {type(estimator).__name__}"
             ) from None
-        self.estimator = estimator
+        self.estimator = changed(copy.deepcopy(estimator), _numbered)
         self.final = final_step(estimator)
         if is_classifier(estimator):
             self.classes: tuple[Any, ...] = tuple(_classes(estimator))
@@ -165,6 +168,14 @@ def describe(estimator: Any) -> str:
     if isinstance(estimator, Pipeline):
         return f"Pipeline({', '.join(describe(step) for _, step in estimator.steps)})"
     return type(estimator).__name__
+
+
+def _numbered(part: Any) -> Any:
+    """Give a column transformer that was fitted on a data frame its columns by number: rows have no names."""
+    if isinstance(part, ColumnTransformer) and hasattr(part, "feature_names_in_"):
+        numbers = part._transformer_to_input_indices  # noqa: SLF001 - no public way
+        part.transformers_ = [(name, step, numbers[name]) for name, step, _ in part.transformers_]
+    return part
 
 
 def final_step(estimator: Any) -> Any:

@@ -14,6 +14,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from fixtures_export import FEATURES, TRAIN_ROWS, answers, feature_matrix, sides, with_gaps
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -229,6 +230,28 @@ def test_a_step_fitted_with_names_says_nothing(tmp_path: Path) -> None:
     estimator[0].feature_names_in_ = np.array(FEATURES, dtype=object)
     report = export_model(estimator, name="m", models=tmp_path, samples=train)
     assert report.contract.feature_names == FEATURES
+
+
+def test_columns_chosen_by_name(tmp_path: Path) -> None:
+    """A column transformer that was fitted on a data frame, with columns by name, is exported too."""
+    features, returns = feature_matrix("walk")
+    train = features[:TRAIN_ROWS]
+    estimator = make_pipeline(
+        ColumnTransformer([("s", StandardScaler(), [3, 0])], remainder="passthrough"), LogisticRegression()
+    )
+    estimator.fit(train, sides(returns, 2)[:TRAIN_ROWS])
+    expected = estimator.predict_proba(features[:500])
+    columns = estimator[0]
+    # As scikit-learn keeps them where it is given a data frame; the tests have none.
+    columns.feature_names_in_ = np.array(FEATURES, dtype=object)
+    columns.transformers_ = [
+        (name, step, [FEATURES[column] for column in chosen]) for name, step, chosen in columns.transformers_
+    ]
+    with pytest.raises(ValueError, match="only supported for dataframes"):
+        estimator.predict(train[:1])
+    report = export_model(estimator, name="m", models=tmp_path, samples=train)
+    assert np.abs(answers(report.path, features[:500])["probabilities"] - expected).max() < 1e-6
+    assert columns.transformers_[0][2] == ["price", "total_return"]
 
 
 def test_two_threads_write_one_model(tmp_path: Path) -> None:
