@@ -37,6 +37,10 @@ models: $(INSTALLED) ## train the sample models again, on the same ticks
 bench: $(INSTALLED) ## what a question to the sidecar costs, beside a bare gRPC echo
 	@$(BIN)/python benchmarks/round_trip.py
 
+.PHONY: stress
+stress: $(INSTALLED) ## a thousand swaps under load: no failed call, no mixed answer, nothing that grows
+	@$(BIN)/python benchmarks/swap_stress.py
+
 .PHONY: test
 test: $(INSTALLED) ## the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadscope
