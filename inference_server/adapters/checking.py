@@ -6,9 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from inference_server.adapters.model_repository import FILE_NAME, SUFFIX, VERSION_FOLDER
+from inference_server.adapters.model_file import UnfitError, read_file, version_of
+from inference_server.adapters.model_repository import (
+    FILE_NAME,
+    SUFFIX,
+    VERSION_FOLDER,
+    FolderRepositoryOptions,
+)
 from inference_server.adapters.vetting_process import VettingProcess, VettingProcessOptions
-from inference_server.core.contract import Contract
+from inference_server.core.contract import Contract, ContractError, check_model_name
 from inference_server.serving.vetting import Step, Verdict
 
 COMPARED: Final = {
@@ -31,12 +37,15 @@ def check_file(
     return asyncio.run(_check(path, against, options))
 
 
-def expected_name(path: Path) -> str:
-    """Return the model's name as the file's place in a repository gives it, in either layout."""
+def place_of(path: Path) -> tuple[str, int | None]:
+    """Return the model's name and version as the file's place in a repository gives them, in either layout.
+
+    The version is None where the file itself tells it.
+    """
     path = path.absolute()
     if path.name == FILE_NAME and VERSION_FOLDER.fullmatch(path.parent.name):
-        return path.parent.parent.name
-    return path.name.removesuffix(SUFFIX)
+        return path.parent.parent.name, int(path.parent.name)
+    return path.name.removesuffix(SUFFIX), None
 
 
 def contract_changes(old: Contract | None, new: Contract | None) -> tuple[str, ...]:
@@ -69,11 +78,14 @@ async def _check(path: Path, against: Path | None, options: VettingProcessOption
 
 
 async def _vet(vetting: VettingProcess, path: Path) -> Verdict:
+    name, version = place_of(path)
     try:
-        model = await asyncio.to_thread(path.read_bytes)
-    except OSError as error:
-        return Verdict("", (Step("read", passed=False, text=f"{path}: {error.strerror}"),))
-    return await vetting.vet(model, expected_name(path))
+        check_model_name(name)
+        model, _ = await asyncio.to_thread(read_file, path, FolderRepositoryOptions().max_bytes)
+        version_of(model, version)
+    except (ContractError, UnfitError) as error:
+        return Verdict("", (Step("read", passed=False, text=str(error)),))
+    return await vetting.vet(model, name)
 
 
 def _told(value: object) -> str:

@@ -1,27 +1,78 @@
-"""The outermost layer of an ONNX file, read without building the graph.
+"""A model's file: its bytes as they lay there at one moment, and its version without building the graph.
 
 An ONNX file is one protobuf message (onnx.proto, `ModelProto`). Its top-level fields are walked by their
 lengths alone, which is quick at any size and notices a file that was cut off.
 """
 
+import errno
+import os
+import stat
+from pathlib import Path
 from typing import Final
 
 MODEL_VERSION_FIELD: Final = 5
 GRAPH_FIELD: Final = 7
+FIRST_VERSION: Final = 1
 MAX_VERSION: Final = 2**63 - 1
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_SIZES: Final = {_FIXED64: 8, _FIXED32: 4}
 
 
-class IncompleteError(Exception):
-    """Bytes that are no whole ONNX file, or not yet; the text says where they end or stop making sense."""
+class UnfitError(Exception):
+    """What is no file of a model; the text says what it is."""
+
+
+class ChangingError(UnfitError):
+    """The file was written while it was read."""
+
+
+def stamp_of(path: Path, max_bytes: int) -> str:
+    """Return a text that changes whenever the file is written or touched; UnfitError unless it is a file."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise UnfitError(_told(path, error)) from None
+    _check(found, max_bytes)
+    return _stamp(found)
+
+
+def read_file(path: Path, max_bytes: int) -> tuple[bytes, str]:
+    """Return the bytes and the stamp that held from before the first to after the last of them.
+
+    Raises UnfitError, and of it ChangingError where no one stamp held.
+    """
+    try:
+        # Non-blocking, for a pipe may have taken the file's place: opening that would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - opens a descriptor, not a path
+            before = os.fstat(descriptor)
+            _check(before, max_bytes)
+            model = file.read(before.st_size + 1)
+            after = os.fstat(descriptor)
+    except OSError as error:
+        raise UnfitError(_told(path, error)) from None
+    if len(model) != before.st_size or _stamp(after) != _stamp(before):
+        raise ChangingError("is being written")
+    return model, _stamp(before)
+
+
+def version_of(model: bytes, given: int | None) -> int:
+    """Return the version that the file's place gave, or else the one in the file, 1 where it has none.
+
+    UnfitError unless the file is whole and the version an integer above 0.
+    """
+    own = read_model_version(model)
+    version = given or own or FIRST_VERSION
+    if version < FIRST_VERSION:
+        raise UnfitError(f"model_version is {version}, expected an integer above 0")
+    return version
 
 
 def read_model_version(model: bytes) -> int:
-    """Return the `model_version` field, 0 when it is absent; IncompleteError unless the file is whole."""
+    """Return the `model_version` field, 0 when it is absent; UnfitError unless the file is whole."""
     if not model:
-        raise IncompleteError("the file is empty")
+        raise UnfitError("the file is empty")
     position, version, has_graph = 0, 0, False
     while position < len(model):
         tag, position = _varint(model, position)
@@ -36,24 +87,46 @@ def read_model_version(model: bytes) -> int:
         elif wire_type in _FIXED_SIZES:
             size = _FIXED_SIZES[wire_type]
         else:
-            raise IncompleteError(f"not an ONNX file: byte {position - 1} is no field of one")
+            raise UnfitError(f"not an ONNX file: byte {position - 1} is no field of one")
         has_graph = has_graph or field == GRAPH_FIELD
         position += size
         if position > len(model):
-            raise IncompleteError(f"the file is cut off: {position} bytes are announced, {len(model)} came")
+            raise UnfitError(f"the file is cut off: {position} bytes are announced, {len(model)} came")
     if not has_graph:
-        raise IncompleteError("not a whole ONNX file: it holds no graph")
+        raise UnfitError("not a whole ONNX file: it holds no graph")
     return version
+
+
+def _check(found: os.stat_result, max_bytes: int) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        raise UnfitError(f"is {kinds.get(stat.S_IFMT(found.st_mode), 'a device')}, not a file")
+    if found.st_size > max_bytes:
+        raise UnfitError(f"has {found.st_size} bytes, the bound is {max_bytes}")
+
+
+def _stamp(found: os.stat_result) -> str:
+    # ctime is what no writer can set: it tells a file of the same size and mtime apart.
+    return f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
+
+
+def _told(path: Path, error: OSError) -> str:
+    reasons = {
+        errno.ENOENT: "is a link to nothing" if path.is_symlink() else "is not there",
+        errno.ELOOP: "is a link that leads to itself",
+        errno.EACCES: "may not be read: no permission",
+    }
+    return reasons.get(error.errno or 0, f"cannot be read: {error.strerror}")
 
 
 def _varint(model: bytes, position: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if position == len(model):
-            raise IncompleteError(f"the file is cut off after {len(model)} bytes")
+            raise UnfitError(f"the file is cut off after {len(model)} bytes")
         byte = model[position]
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value & (2**64 - 1), position
-    raise IncompleteError(f"not an ONNX file: byte {position - 1} is no field of one")
+    raise UnfitError(f"not an ONNX file: byte {position - 1} is no field of one")

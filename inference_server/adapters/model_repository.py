@@ -3,6 +3,7 @@
 - `NAME/VERSION/model.onnx`: versions side by side; VERSION is an integer above 0 without leading zeros.
 - `NAME.onnx`: replace the file to swap; the version is the ONNX `model_version` field, 1 where it has none.
 
+What has a name that no model can have is told as a problem under that name quoted, and is no model.
 Entries that begin with a dot and files that are not `.onnx` are no business of ours. Links are followed.
 
 A file counts once it has been the same for `quiet_s` and is a whole ONNX file. Until then, and while anything
@@ -10,18 +11,23 @@ else is wrong with it, its path keeps the candidate that it was before. A file t
 problem told only after `settle_s` without a change: up to then it is being written.
 """
 
-import errno
 import hashlib
 import logging
 import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from inference_server.adapters.model_file import MAX_VERSION, IncompleteError, read_model_version
+from inference_server.adapters.model_file import (
+    MAX_VERSION,
+    ChangingError,
+    UnfitError,
+    read_file,
+    stamp_of,
+    version_of,
+)
 from inference_server.core.clock import Clock
 from inference_server.core.contract import ContractError, check_model_name
 from inference_server.core.servable import ServableId
@@ -32,7 +38,6 @@ log: Final = logging.getLogger(__name__)
 SUFFIX: Final = ".onnx"
 FILE_NAME: Final = "model.onnx"
 VERSION_FOLDER: Final = re.compile(r"[1-9][0-9]{0,18}")
-FIRST_VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +89,9 @@ class FolderRepository:
     def scan(self) -> Scan:
         """Say what lies in the folder now. A folder that cannot be listed counts as it was before."""
         problems: dict[str, list[str]] = {}
+        misnamed: dict[str, list[str]] = {}
         try:
-            places = list(self._places(problems))
+            places = list(self._places(problems, misnamed))
         except OSError as error:
             log.warning("the model folder cannot be listed: %s", error.strerror)
             return self._last
@@ -95,17 +101,14 @@ class FolderRepository:
         candidates: dict[Candidate, Path] = {}
         seen: dict[Path, _Seen] = {}
         for place in places:
-            known = self._look(place, problems, again_s)
-            if known is None:
-                continue
-            seen[place.path] = known
+            known = seen[place.path] = self._look(place, problems, again_s)
             if known.candidate is not None:
                 candidates[known.candidate] = place.path
         self._seen, self._paths = seen, candidates
         self._last = Scan(
             names=names,
             candidates=tuple(sorted(candidates, key=lambda candidate: candidate.id)),
-            problems={name: tuple(texts) for name, texts in problems.items()},
+            problems={name: tuple(texts) for name, texts in (problems | misnamed).items()},
             again_s=min(again_s, default=None),
         )
         return self._last
@@ -116,14 +119,14 @@ class FolderRepository:
         if path is None:
             raise ChangedError(f"{candidate.id} is not in the repository any more")
         try:
-            model, _ = _read(path, self._options.max_bytes)
-        except (OSError, _UnfitError) as error:
+            model, _ = read_file(path, self._options.max_bytes)
+        except UnfitError as error:
             raise ChangedError(f"{candidate.id} cannot be read any more: {error}") from None
         if hashlib.sha256(model).hexdigest() != candidate.digest:
             raise ChangedError(f"{candidate.id} has changed since it was found")
         return model
 
-    def _places(self, problems: dict[str, list[str]]) -> Iterator[_Place]:
+    def _places(self, problems: dict[str, list[str]], misnamed: dict[str, list[str]]) -> Iterator[_Place]:
         if not self._folder.exists():
             return
         for entry in sorted(self._folder.iterdir()):
@@ -131,17 +134,22 @@ class FolderRepository:
                 continue
             if entry.name.endswith(SUFFIX):
                 name = entry.name.removesuffix(SUFFIX)
-                if _good_name(name, problems):
+                if _good_name(name, misnamed):
                     yield _Place(name, None, entry)
-            elif entry.is_dir() and _good_name(entry.name, problems):
-                yield from _version_places(entry, problems)
+            elif entry.is_dir() and _good_name(entry.name, misnamed):
+                try:
+                    yield from _version_places(entry, problems)
+                except OSError as error:
+                    problems.setdefault(entry.name, []).append(
+                        f"folder {entry.name}: cannot be listed: {error.strerror}"
+                    )
 
-    def _look(self, place: _Place, problems: dict[str, list[str]], again_s: list[float]) -> _Seen | None:
+    def _look(self, place: _Place, problems: dict[str, list[str]], again_s: list[float]) -> _Seen:
         now_ns = self._clock.monotonic_ns()
         before = self._seen.get(place.path)
         carried = before.candidate if before else None
         try:
-            stamp = _stamp(_regular(place.path, self._options.max_bytes))
+            stamp = stamp_of(place.path, self._options.max_bytes)
             if before is None or before.stamp != stamp:
                 again_s.append(self._options.quiet_s)
                 return _Seen(stamp, now_ns, candidate=carried)
@@ -151,12 +159,11 @@ class FolderRepository:
                 return before
             if not before.judged:
                 self._judge(place, before)
-        except _ChangedWhileReadError:
+        except ChangingError:
             again_s.append(self._options.quiet_s)
             return _Seen("", now_ns, candidate=carried)
-        except (OSError, _UnfitError) as error:
-            text = str(error) if isinstance(error, _UnfitError) else _told(error)
-            problems.setdefault(place.name, []).append(f"{place}: {text}")
+        except UnfitError as error:
+            problems.setdefault(place.name, []).append(f"{place}: {error}")
             return _Seen("", now_ns, candidate=carried)
         if before.incomplete:
             left_s = self._options.settle_s - same_for_s
@@ -167,29 +174,17 @@ class FolderRepository:
         return before
 
     def _judge(self, place: _Place, seen: _Seen) -> None:
-        model, stamp = _read(place.path, self._options.max_bytes)
+        model, stamp = read_file(place.path, self._options.max_bytes)
         if stamp != seen.stamp:
-            raise _ChangedWhileReadError
+            raise ChangingError
         seen.judged = True
         try:
-            own_version = read_model_version(model)
-        except IncompleteError as error:
+            version = version_of(model, place.version)
+        except UnfitError as error:
             seen.incomplete = str(error)
-            return
-        version = place.version or own_version or FIRST_VERSION
-        if version < FIRST_VERSION:
-            seen.incomplete = f"model_version is {version}, expected an integer above 0"
             return
         digest = hashlib.sha256(model).hexdigest()
         seen.candidate = Candidate(ServableId(place.name, version), digest, stamp)
-
-
-class _UnfitError(Exception):
-    """Something that is no file of ours; the text says what it is."""
-
-
-class _ChangedWhileReadError(Exception):
-    """The file was written while it was read."""
 
 
 def _only_one_layout(places: list[_Place], problems: dict[str, list[str]]) -> Iterator[_Place]:
@@ -218,51 +213,11 @@ def _version_places(folder: Path, problems: dict[str, list[str]]) -> Iterator[_P
             )
 
 
-def _good_name(name: str, problems: dict[str, list[str]]) -> bool:
+def _good_name(name: str, misnamed: dict[str, list[str]]) -> bool:
     try:
         check_model_name(name)
     except ContractError as error:
-        problems.setdefault(name, []).append(str(error))
+        # Quoted, for a file's name may hold control characters and bytes that are no text.
+        misnamed.setdefault(repr(name), []).append(str(error))
         return False
     return True
-
-
-def _regular(path: Path, max_bytes: int) -> os.stat_result:
-    found = path.stat()
-    _check_regular(found, max_bytes)
-    return found
-
-
-def _check_regular(found: os.stat_result, max_bytes: int) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-        raise _UnfitError(f"is {kinds.get(stat.S_IFMT(found.st_mode), 'a device')}, not a file")
-    if found.st_size > max_bytes:
-        raise _UnfitError(f"has {found.st_size} bytes, the bound is {max_bytes}")
-
-
-def _read(path: Path, max_bytes: int) -> tuple[bytes, str]:
-    """Return the bytes and the stamp that held from before the first to after the last of them."""
-    # Non-blocking, for a pipe may have taken the file's place: opening that would wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - opens a descriptor, not a path
-        before = os.fstat(descriptor)
-        _check_regular(before, max_bytes)
-        model = file.read(before.st_size + 1)
-        if len(model) != before.st_size or _stamp(os.fstat(descriptor)) != _stamp(before):
-            raise _ChangedWhileReadError
-    return model, _stamp(before)
-
-
-def _stamp(found: os.stat_result) -> str:
-    # ctime is what no writer can set: it tells a file of the same size and mtime apart.
-    return f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
-
-
-def _told(error: OSError) -> str:
-    reasons = {
-        errno.ENOENT: "is a link to nothing",
-        errno.ELOOP: "is a link that leads to itself",
-        errno.EACCES: "may not be read: no permission",
-    }
-    return reasons.get(error.errno or 0, f"cannot be read: {error.strerror}")

@@ -8,12 +8,14 @@ import sys
 import numpy as np
 import onnx
 import pytest
+from manual_clock import ManualClock
 from onnx import TensorProto, helper
 from onnx_files import endless_model, make_model, score_contract, score_model, score_proto
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 
-from inference_server.adapters.checking import check_file, contract_changes, expected_name
+from inference_server.adapters.checking import check_file, contract_changes, place_of
+from inference_server.adapters.model_repository import FolderRepository
 from inference_server.adapters.vetting import vet
 from inference_server.adapters.vetting_process import VettingProcess, VettingProcessOptions
 from inference_server.core.contract import (
@@ -437,14 +439,34 @@ def test_check_says_what_serve_would_say_and_names_contract_changes(tmp_path):
     assert verdict.changes == ("features.window: 20 before, 30 now",)
     new.write_bytes(score_model(bias=0.01, contract=score_contract()))
     assert "golden row" in check_file(new, old).refusal
-    assert "No such file" in check_file(tmp_path / "absent.onnx").refusal
+    assert check_file(tmp_path / "absent.onnx").refusal == "is not there"
 
 
-def test_the_expected_name_comes_from_the_place(tmp_path):
-    """Both layouts: the file's own name, or its model's folder."""
-    assert expected_name(tmp_path / "a" / "momentum.onnx") == "momentum"
-    assert expected_name(tmp_path / "momentum" / "3" / "model.onnx") == "momentum"
-    assert expected_name(tmp_path / "momentum" / "x" / "model.onnx") == "model"
+def test_check_refuses_a_file_in_the_words_of_the_repository(tmp_path):
+    """What the repository takes for no file of a model, `check` refuses for the same reason, and at once."""
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with (tmp_path / "sparse.onnx").open("wb") as file:
+        file.truncate(10 * 2**30)
+    (tmp_path / "dangling.onnx").symlink_to("nowhere")
+    (tmp_path / "cut.onnx").write_bytes(score_model("cut")[:-100])
+    (tmp_path / "my cut.onnx").write_bytes(score_model("cut"))
+    (tmp_path / "below.onnx").write_bytes(score_model("below", model_version=-1))
+    for name in ("pipe", "sparse", "dangling", "cut", "my cut", "below"):
+        refusal = check_file(tmp_path / f"{name}.onnx").refusal
+        clock = ManualClock()
+        repository = FolderRepository(tmp_path, clock)
+        for _ in range(3):
+            problems = repository.scan().problems
+            clock.advance(3.0)
+        assert refusal, name
+        assert refusal in problems.get(name, problems.get(repr(name), ()))[0]
+
+
+def test_name_and_version_come_from_the_place(tmp_path):
+    """Both layouts: the file's own name, or its model's folder and its version's."""
+    assert place_of(tmp_path / "a" / "momentum.onnx") == ("momentum", None)
+    assert place_of(tmp_path / "momentum" / "3" / "model.onnx") == ("momentum", 3)
+    assert place_of(tmp_path / "momentum" / "x" / "model.onnx") == ("model", None)
 
 
 def test_contracts_that_clients_cannot_tell_apart_have_no_changes():

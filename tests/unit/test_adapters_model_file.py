@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx_files import score_model
 
-from inference_server.adapters.model_file import IncompleteError, read_model_version
+from inference_server.adapters.model_file import UnfitError, read_model_version
 
 
 @pytest.mark.parametrize("version", [0, 1, 300, 2**63 - 1])
@@ -25,7 +25,7 @@ def test_every_truncation_inside_a_field_is_noticed():
     for size in range(len(model)):
         try:
             read_model_version(model[:size])
-        except IncompleteError:
+        except UnfitError:
             continue
         # What is left is whole fields with a graph among them; vetting judges those.
         assert model[size] in {0x42, 0x72, 0x28}, f"cut at {size} unnoticed"
@@ -33,9 +33,9 @@ def test_every_truncation_inside_a_field_is_noticed():
 
 @given(st.binary(max_size=200))
 def test_random_bytes_are_incomplete_or_a_number(content):
-    """D14: whatever the bytes are, the answer is a version or IncompleteError."""
+    """D14: whatever the bytes are, the answer is a version or UnfitError."""
     try:
         version = read_model_version(content)
-    except IncompleteError:
+    except UnfitError:
         return
     assert -(2**63) <= version < 2**63

@@ -10,7 +10,7 @@ from manual_clock import ManualClock
 from onnx_files import score_model
 from sidecar_inside import put
 
-from inference_server.adapters import model_repository
+from inference_server.adapters import model_file
 from inference_server.adapters.model_repository import FolderRepository, FolderRepositoryOptions
 from inference_server.core.servable import ServableId
 from inference_server.serving.repository import ChangedError
@@ -132,11 +132,13 @@ def test_a_version_folder_without_a_model_is_told(tmp_path, watched):
 
 
 def test_names_that_no_model_can_have_are_told(tmp_path, watched):
-    """D13: a name with blanks is a problem, not a candidate."""
+    """D13: blanks, control characters and bytes that are no text are told, quoted, and are no models."""
     put(tmp_path / "my model.onnx", score_model())
+    put(tmp_path / os.fsdecode(b"bad\xff\n") / "1" / "model.onnx", score_model())
     scan = watched.settle()
-    assert scan.candidates == ()
-    assert "model name 'my model'" in scan.problems["my model"][0]
+    assert (scan.candidates, scan.names) == ((), frozenset())
+    assert "model name 'my model'" in scan.problems["'my model'"][0]
+    assert "model name 'bad\\udcff\\n'" in scan.problems["'bad\\udcff\\n'"][0]
 
 
 def test_both_layouts_for_one_name_are_refused(tmp_path, watched):
@@ -210,6 +212,20 @@ def test_a_file_without_permission_is_told(nobody):
         assert ids(watched.settle()) == ["momentum:1"]
 
 
+def test_a_folder_without_permission_hides_no_other_model(nobody):
+    """C3: a model's folder that may not be listed is that model's problem; others are still seen."""
+    with tempfile.TemporaryDirectory() as folder:
+        put(Path(folder) / "closed" / "1" / "model.onnx", score_model("closed"))
+        watched = Watched(Path(folder))
+        (Path(folder) / "closed").chmod(0)
+        put(Path(folder) / "momentum.onnx", score_model())
+        scan = watched.settle()
+        assert ids(scan) == ["momentum:1"]
+        assert scan.problems == {"closed": ("folder closed: cannot be listed: Permission denied",)}
+        (Path(folder) / "closed").chmod(0o700)
+        assert ids(watched.settle()) == ["closed:1", "momentum:1"]
+
+
 def test_a_pipe_in_place_of_a_live_file_keeps_its_candidate(tmp_path, watched):
     """C3: what is odd over a live file is a problem; the candidate of the path stays."""
     file = tmp_path / "momentum.onnx"
@@ -257,9 +273,9 @@ def test_a_file_that_changes_while_it_is_looked_at_is_not_judged(tmp_path, watch
         return real_fstat(descriptor)
 
     with monkeypatch.context() as patched:
-        patched.setattr(model_repository, "os", types.SimpleNamespace(**vars(os)))
-        patched.setattr(model_repository.os, "open", write_then_open)
-        patched.setattr(model_repository.os, "fstat", write_then_look)
+        patched.setattr(model_file, "os", types.SimpleNamespace(**vars(os)))
+        patched.setattr(model_file.os, "open", write_then_open)
+        patched.setattr(model_file.os, "fstat", write_then_look)
         scan = watched.scan()
     assert (scan.candidates, scan.again_s) == ((), pytest.approx(0.1))
     assert ids(watched.settle()) == ["momentum:1"]
