@@ -7,7 +7,7 @@ draining and closing happen off the event loop or in tasks of their own, so call
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,7 +66,8 @@ class Reconciler:
         self._looks_asked = 0
         self._looks_done = 0
         self._progress = asyncio.Condition()
-        self._required_told = False
+        self._found_at_start: frozenset[str] | None = None
+        self._problems_told: frozenset[tuple[str, str]] = frozenset()
         self._shown: set[ServableId] = set()
         self._shown_names: frozenset[str] = frozenset()
         self._tasks: list[asyncio.Task[None]] = []
@@ -146,9 +147,8 @@ class Reconciler:
         """Scan once and do all that follows; return when to look again though nothing changes."""
         scan = await asyncio.to_thread(self._repository.scan)
         self._lifecycle.found(scan.candidates, scan.problems)
-        if not self._required_told:
-            self._required_told = True
-            self._registry.require(scan.names)
+        self._require(scan.names)
+        self._tell(scan.problems)
         self._show()
         while action := self._lifecycle.next_action():
             match action:
@@ -163,6 +163,20 @@ class Reconciler:
                         return self._options.recheck_s
             self._show()
         return scan.again_s
+
+    def _require(self, names: frozenset[str]) -> None:
+        """Require what was found at the start, less what was removed since without ever being served."""
+        if self._found_at_start is None:
+            self._found_at_start = names
+        self._found_at_start &= names | self._lifecycle.names()
+        self._registry.require(self._found_at_start)
+
+    def _tell(self, problems: Mapping[str, tuple[str, ...]]) -> None:
+        """Log each problem once, when it appears."""
+        found = frozenset((name, text) for name, texts in problems.items() for text in texts)
+        for name, text in sorted(found - self._problems_told):
+            log.warning("problem model=%s %s", name, text)
+        self._problems_told = found
 
     async def _load(self, candidate: Candidate) -> None:
         id_, digest = candidate.id, candidate.digest

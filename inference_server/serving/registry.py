@@ -177,20 +177,12 @@ class Registry:
     # Looking at it.
 
     def describe(self, names: Collection[str] = ()) -> list[ModelStatus]:
-        """Return the status of the models named, or of all, sorted by name; unknown names are left out."""
-        versions: dict[str, list[VersionStatus]] = {name: [] for name in self._problems}
-        for status in (*(entry.status() for entry in self._entries.values()), *self._statuses.values()):
-            versions.setdefault(status.id.name, []).append(status)
-        return [
-            ModelStatus(
-                name=name,
-                versions=tuple(sorted(versions[name], key=lambda status: -status.id.version)),
-                default_version=self._default_version(name),
-                problem=self._problems.get(name, ""),
-            )
-            for name in sorted(versions)
-            if not names or name in names
-        ]
+        """Return the status of the models named, or of all, sorted by name; unknown names are left out.
+
+        A required model of which nothing is known yet is there, and says so.
+        """
+        known = {*self._required, *self._problems, *(id_.name for id_ in (*self._entries, *self._statuses))}
+        return [self._describe(name) for name in sorted(known.intersection(names) if names else known)]
 
     def model_ready(self, name: str, version: int = DEFAULT_VERSION) -> bool:
         """Whether a call to this version would be answered now."""
@@ -228,14 +220,22 @@ class Registry:
         self._entries = entries
         self._snapshot = snapshot
 
+    def _describe(self, name: str) -> ModelStatus:
+        versions = [entry.status() for id_, entry in self._entries.items() if id_.name == name]
+        versions += [status for id_, status in self._statuses.items() if id_.name == name]
+        return ModelStatus(
+            name=name,
+            versions=tuple(sorted(versions, key=lambda status: -status.id.version)),
+            default_version=self._default_version(name),
+            problem=self._problems.get(name, "" if versions else "required, but not found yet"),
+        )
+
     def _default_version(self, name: str) -> int:
         entry = self._snapshot.get((name, DEFAULT_VERSION))
         return entry.servable.id.version if entry else 0
 
     def _why_not(self, name: str, version: int) -> NotFoundError | UnavailableError:
         found = self.describe((name,))
-        if not found and name in self._required:
-            return UnavailableError(f"model {shown(name)} is not available")
         if not found:
             return NotFoundError(f"no model {shown(name)}")
         (model,) = found

@@ -71,6 +71,39 @@ def test_one_bad_model_at_the_start_keeps_nobody_from_serving(tmp_path):
     run(scenario)
 
 
+def test_what_is_removed_without_ever_being_served_is_not_waited_for(tmp_path):
+    """F1: a bad file found at the start and then deleted holds up readiness no longer, nor when it is back."""
+    put(tmp_path / "good.onnx", score_model("good"))
+    put(tmp_path / "bad.onnx", b"no model")
+
+    async def scenario():
+        async with inside(tmp_path) as parts:
+            await parts.settled()
+            assert not parts.registry.ready()
+            (tmp_path / "bad.onnx").unlink()
+            await eventually(parts.registry.ready)
+            put(tmp_path / "bad.onnx", b"no model again")
+            await parts.eventually_problem("not an ONNX file", "bad")
+            assert parts.registry.ready()
+
+    run(scenario)
+
+
+def test_a_problem_is_logged_once(tmp_path, caplog):
+    """C1: what is wrong with a file that is no candidate is in the log, once for as long as it lasts."""
+    put(tmp_path / "cut.onnx", score_model("cut")[:-100])
+
+    async def scenario():
+        async with inside(tmp_path) as parts:
+            await parts.eventually_problem("cut off", "cut")
+            await parts.settled()
+
+    run(scenario)
+    told = [record.getMessage() for record in caplog.records if "cut off" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("problem model=cut cut.onnx: the file is cut off")
+
+
 @pytest.mark.parametrize(
     "replace", [put, lambda path, content: path.write_bytes(content)], ids=["rename", "copy"]
 )

@@ -130,6 +130,17 @@ def test_models_named_to_the_constructor_are_the_required_ones():
     assert registry.ready()
 
 
+def test_a_required_model_that_nobody_has_seen_is_shown():
+    """F1: what keeps the server from being ready can be read, and a call says retry, not fix the call."""
+    registry = Registry(required=["momentum"])
+    (status,) = registry.describe()
+    assert (status.name, status.versions, status.problem) == ("momentum", (), "required, but not found yet")
+    with pytest.raises(UnavailableError, match="required, but not found yet"):
+        registry.resolve("momentum")
+    registry.publish(FunctionServable("momentum"), 1)
+    assert registry.describe()[0].problem == ""
+
+
 def test_a_swap_and_a_failed_candidate_never_flip_readiness():
     """F1: ready stays true through publish, retire of the old version and a later failure."""
 
