@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,15 +16,15 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from inference_server.adapters.checking import check_file
 from inference_server.app import ServeOptions, serve_until_stopped
 from inference_server.config import ConfigError, read_config
-from inference_server.report import prediction_table, status_json, status_table, verdict_table
+from inference_server.report import prediction_view, status_json, status_view, verdict_view
 from inference_server.rpc.address import Address, AddressError
-from inference_server.rpc.caller import CallError, calling
+from inference_server.rpc.caller import Caller, CallError, calling
 from inference_server.rpc.listener import ListenerOptions
 
 WATCH_INTERVAL_S: Final = 1.0
@@ -36,9 +37,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# Piped output has no width to fit in.
-out = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
-err = Console(stderr=True, highlight=False)
+# Piped output has no width to fit in. Names and reasons are not ours: what looks like markup in them is text.
+out = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
+err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def default_socket() -> str:
@@ -98,7 +99,7 @@ def check(
 ) -> None:
     """Say what `serve` would say of this file; exit 1 if it would refuse it."""
     verdict = check_file(file, against)
-    out.print(verdict_table(file, verdict))
+    out.print(verdict_view(file, verdict))
     if verdict.refusal:
         err.print(f"inference-server: {file}: {verdict.refusal}", soft_wrap=True)
         raise typer.Exit(1)
@@ -112,21 +113,19 @@ def status(
     timeout_s: TimeoutS = 5.0,
 ) -> None:
     """Show models, versions, states, digests and reasons of a running sidecar; exit 1 if none answers."""
+    if watch and as_json:
+        raise typer.BadParameter("--watch and --json do not go together")
     target = target or default_socket()
     with _reporting(), calling(target, timeout_s) as caller:
         if as_json:
             out.print_json(json.dumps(status_json(caller.describe_models())))
-            return
-        if not watch:
-            out.print(status_table(caller.describe_models(), target))
-            return
-        with Live(console=out, auto_refresh=False) as live:
-            while True:
-                live.update(status_table(caller.describe_models(), target), refresh=True)
-                time.sleep(WATCH_INTERVAL_S)
+        elif watch:
+            _watch(caller)
+        else:
+            out.print(status_view(caller.describe_models(), target))
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # a negative value is no option
 def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL[:VERSION]")],
     values: Annotated[list[float], typer.Argument(help="One row of features, in the contract's order.")],
@@ -135,11 +134,26 @@ def predict(
 ) -> None:
     """Ask a running sidecar for one prediction."""
     name, _, version = model.partition(":")
-    if version and not version.isdigit():
-        err.print(f"inference-server: {model}: expected MODEL or MODEL:VERSION, the version an integer")
+    if version and not re.fullmatch(r"[1-9][0-9]{0,17}", version):
+        err.print(f"inference-server: {model}: expected MODEL or MODEL:VERSION, an integer above 0")
         raise typer.Exit(2)
     with _reporting(), calling(target or default_socket(), timeout_s) as caller:
-        out.print(prediction_table(caller.predict(name, int(version or 0), values)))
+        out.print(prediction_view(caller.predict(name, int(version or 0), values)))
+
+
+def _watch(caller: Caller) -> None:
+    """Show the status again and again, also through a restart of the sidecar."""
+    with Live(console=out, auto_refresh=False) as live:
+        while True:
+            try:
+                shown: RenderableType = status_view(caller.describe_models(), caller.target)
+            except CallError as error:
+                shown = f"{error}; trying again"
+            if out.is_terminal:
+                live.update(shown, refresh=True)
+            else:
+                out.print(shown)
+            time.sleep(WATCH_INTERVAL_S)
 
 
 def _addresses(texts: Sequence[str]) -> tuple[Address, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.json_format import MessageToDict
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 from tickserve.v1 import predictor_pb2 as wire
@@ -14,6 +15,7 @@ from inference_server.core.tensor import NUMPY_DTYPES
 from inference_server.serving.vetting import Verdict
 
 SHORT_DIGEST = 12
+NAME_WIDTH = 24
 STATE_STYLES = {"AVAILABLE": "green", "LOADING": "yellow", "UNLOADING": "yellow", "END": "red"}
 
 
@@ -24,50 +26,45 @@ def status_json(response: wire.DescribeModelsResponse) -> dict[str, Any]:
     )
 
 
-def status_table(response: wire.DescribeModelsResponse, target: str) -> Table:
-    """Return a row a version, the default one marked, and below each model what is wrong with it."""
-    table = Table(
-        title=f"{target}: {'ready' if response.ready else 'NOT READY'}", title_justify="left", box=None
-    )
-    table.add_column("model", overflow="fold")
-    for heading in ("version", "state", "digest", "contract", "since"):
+def status_view(response: wire.DescribeModelsResponse, target: str) -> Group:
+    """Return a row a version, the default one marked, and below what is to be said of each model.
+
+    The texts stand below, where they have the whole width: a terminal of 80 columns is enough.
+    """
+    table = _table("model")
+    for heading in ("version", "state", "digest", "contract", "since (UTC)"):
         table.add_column(heading, no_wrap=True)
     table.add_column("rows", justify="right", no_wrap=True)
-    table.add_column("reason", overflow="fold")
+    notes = _table()
+    notes.add_column(max_width=NAME_WIDTH, overflow="fold")
     for model in response.models:
         for version in model.versions:
             table.add_row(*_version_cells(model, version))
-        if model.problem:
-            cells = ["", "", ""] if model.versions else [model.name, "", "none"]
-            table.add_row(*cells, "", "", "", "", Text(model.problem, style="red"))
+        if not model.versions:
+            table.add_row(model.name, "none")
+        for note in _notes(model):
+            notes.add_row(model.name, Text(note, style="red"))
     if not response.models:
-        table.add_row("no models", *[""] * 7)
-    return table
+        table.add_row("no models")
+    title = Text(f"{target}: {'ready' if response.ready else 'NOT READY'}", style="bold")
+    return Group(title, table, Text(), notes) if notes.rows else Group(title, table)
 
 
-def prediction_table(result: wire.PartResult) -> Table:
+def prediction_view(result: wire.PartResult) -> Group:
     """Return the outputs of one row, and which model bytes made them."""
-    table = Table(
-        title=f"{result.model}:{result.version} {result.digest[:SHORT_DIGEST]}",
-        title_justify="left",
-        box=None,
-    )
-    table.add_column("output")
-    table.add_column("datatype")
-    table.add_column("value", overflow="fold")
+    table = _table("output", "datatype", "value")
     for tensor in result.outputs:
         table.add_row(tensor.name, tensor.datatype, _values(tensor))
-    return table
+    title = Text(f"{result.model}:{result.version} {result.digest[:SHORT_DIGEST]}", style="bold")
+    return Group(title, table)
 
 
-def verdict_table(file: Path, verdict: Verdict) -> Table:
+def verdict_view(file: Path, verdict: Verdict) -> Group:
     """Return a row a vetting step, and what the contract says."""
-    table = Table(
-        title=f"{file} {verdict.digest[:SHORT_DIGEST]}: {'refused' if verdict.refusal else 'good'}",
-        title_justify="left",
-        box=None,
-        show_header=False,
-    )
+    table = _table()
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for step in verdict.steps:
         mark = Text("passed", style="green") if step.passed else Text("FAILED", style="red")
         table.add_row(step.name, mark, step.text)
@@ -78,7 +75,24 @@ def verdict_table(file: Path, verdict: Verdict) -> Table:
         table.add_row("estimator", "", contract.estimator)
     for change in verdict.changes:
         table.add_row("change", Text("differs", style="yellow"), change)
+    title = f"{file} {verdict.digest[:SHORT_DIGEST]}".rstrip()
+    return Group(Text(f"{title}: {'refused' if verdict.refusal else 'good'}", style="bold"), table)
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, show_header=bool(headings), pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
     return table
+
+
+def _notes(model: wire.ModelDescription) -> list[str]:
+    notes = [model.problem] if model.problem else []
+    return notes + [
+        f"version {version.version}: {version.reason}"
+        for version in model.versions
+        if version.reason and version.reason not in model.problem
+    ]
 
 
 def _version_cells(model: wire.ModelDescription, version: wire.VersionDescription) -> list[str | Text]:
@@ -86,7 +100,7 @@ def _version_cells(model: wire.ModelDescription, version: wire.VersionDescriptio
     default = " *" if version.version == model.default_version else ""
     since = ""
     if version.available_since_ns:
-        since = f"{datetime.fromtimestamp(version.available_since_ns / 1e9, UTC):%m-%d %H:%M:%S}Z"
+        since = f"{datetime.fromtimestamp(version.available_since_ns / 1e9, UTC):%m-%d %H:%M:%S}"
     contract = "unverified" if state == "AVAILABLE" else ""
     if version.HasField("contract"):
         contract = version.contract.hash[:SHORT_DIGEST]
@@ -98,7 +112,6 @@ def _version_cells(model: wire.ModelDescription, version: wire.VersionDescriptio
         contract,
         since,
         str(version.rows_answered) if state == "AVAILABLE" else "",
-        version.reason,
     ]
 
 

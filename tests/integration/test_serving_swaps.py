@@ -72,7 +72,7 @@ def test_one_bad_model_at_the_start_keeps_nobody_from_serving(tmp_path):
 
 
 def test_what_is_removed_without_ever_being_served_is_not_waited_for(tmp_path):
-    """F1: a bad file found at the start and then deleted holds up readiness no longer, nor when it is back."""
+    """F1: a bad file that was deleted holds up readiness no longer, nor when it is back."""
     put(tmp_path / "good.onnx", score_model("good"))
     put(tmp_path / "bad.onnx", b"no model")
 

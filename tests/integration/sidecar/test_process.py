@@ -1,17 +1,27 @@
 """`inference-server` as a user starts it: signals, addresses, and what the commands print."""
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
 import queue
+import re
 import signal
 import stat
+import struct
 import subprocess
 import sys
+import termios
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from onnx_files import endless_model, score_contract, score_model
 from sidecars import describe, eventually, process_sidecar, put, stub
 from tickserve.v1 import predictor_pb2 as wire
@@ -26,6 +36,13 @@ def models(tmp_path: Path) -> Path:
     """A repository with one model."""
     put(tmp_path / "models" / "one.onnx", score_model("one"))
     return tmp_path / "models"
+
+
+def two_inputs(name: str) -> bytes:
+    """A file with a contract and an input too many."""
+    model = onnx.load_model_from_string(score_model(name))
+    model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [None, 1]))
+    return model.SerializeToString()
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -125,7 +142,10 @@ def test_a_port_in_use_is_one_clear_line(models: Path) -> None:
         (["serve", "--config", "no.toml"], 2, "no.toml: No such file"),
         (["serve", "--log-level", "loud"], 2, "loud"),
         (["status", "--target", "unix:/nowhere.sock"], 1, "UNAVAILABLE"),
+        (["status", "--watch", "--json"], 2, "do not go together"),
         (["predict", "one:x", "1", "--target", "unix:/nowhere.sock"], 2, "expected MODEL"),
+        (["predict", "one:²", "1"], 2, "expected MODEL"),
+        (["predict", f"one:{2**64}", "1"], 2, "expected MODEL"),
         (["check", "no.onnx"], 1, "no.onnx"),
     ],
 )
@@ -166,6 +186,77 @@ def test_status_shows_the_reason_for_a_refused_file(models: Path) -> None:
         refused = command("predict", "one", 1, 2, "--target", sidecar.target)
         assert refused.returncode == 1
         assert "came shape [1, 2]" in refused.stderr
+
+
+@contextlib.contextmanager
+def terminal(*arguments: object, columns: int) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], str]]]:
+    """Run `inference-server` on a terminal of this width; yields it, and what the terminal has got so far."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "inference_server", *map(str, arguments)],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(slave)
+    os.set_blocking(master, False)
+    got = bytearray()
+
+    def screen() -> str:
+        with contextlib.suppress(BlockingIOError, OSError):  # nothing yet; its end
+            while part := os.read(master, 65536):
+                got.extend(part)
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", got.decode(errors="replace")).replace("\r", "")
+
+    try:
+        yield process, screen
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+
+
+def test_status_fits_a_terminal_and_swallows_no_text(models: Path) -> None:
+    """On 80 columns a row is a line, and a reason is whole: what looks like markup in it is text."""
+    put(models / "two.onnx", two_inputs("two"))
+    with process_sidecar(models, wait=False) as sidecar:
+        eventually(lambda: "refused model=two" in sidecar.log.read_text(), "it is refused")
+        with terminal("status", "--target", sidecar.target, columns=80) as (process, screen):
+            assert process.wait(30) == 0
+            lines = screen().splitlines()
+    assert lines[0].startswith(f"{sidecar.target}: NOT READY")
+    assert lines[1].split() == ["model", "version", "state", "digest", "contract", "since", "(UTC)", "rows"]
+    assert [line.split()[:3] for line in lines[2:4]] == [["one", "1", "*"], ["two", "1", "END"]]
+    assert max(map(len, lines)) <= 80
+    told = " ".join(word for line in lines[5:] for word in line.split())
+    assert "expected one float32 input of [any number of rows, 3 features], the file takes 2 inputs" in told
+    assert told.count("expected one float32 input") == 1
+
+
+def test_a_watch_outlives_the_sidecar(models: Path) -> None:
+    """`status --watch` says that the sidecar is gone, shows the next one, and ends by Ctrl-C with 0."""
+    with (
+        process_sidecar(models) as sidecar,
+        terminal("status", "--watch", "--target", sidecar.target, columns=120) as (process, screen),
+    ):
+        eventually(lambda: ": ready" in screen(), "it is shown")
+        sidecar.stop(signal.SIGKILL)
+        eventually(lambda: "trying again" in screen(), "its end is shown")
+        before = len(screen())
+        with process_sidecar(models, "--listen", sidecar.target):
+            eventually(lambda: ": ready" in screen()[before:], "the next one is shown")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+            assert "Traceback" not in screen()
+
+
+def test_a_negative_feature_is_no_option(models: Path) -> None:
+    """`predict` takes negative values as they are."""
+    with process_sidecar(models) as sidecar:
+        done = command("predict", "one", "-1", "-.5", "4", "--target", sidecar.target)
+        assert (done.returncode, done.stdout.split()[-1]) == (0, "2.5")
 
 
 def test_check_says_what_serve_would_say(models: Path, tmp_path: Path) -> None:
