@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from strategy_client.bindings import Bindings, Unbound
-from strategy_client.configuration import ConfigurationError, TicksConfig
+from strategy_client.configuration import ConfigurationError, Problem, TicksConfig
 from strategy_client.factory import StrategyFactory
 from strategy_client.lineup import create_executors, wanted_models
 from strategy_client.predictor.channel import TargetError, check_target
@@ -188,7 +188,7 @@ def _speed(text: str) -> float | None:
     except ValueError:
         speed = math.nan
     if not 0 < speed < math.inf:
-        raise typer.BadParameter(f"{text!r}: expected 'max' or a number above 0", param_hint="--speed")
+        raise ConfigurationError(Problem("--speed", f"{text!r}: expected 'max' or a number above 0"))
     return speed
 
 
@@ -196,7 +196,7 @@ def _replacement(text: str) -> Replacement:
     try:
         return Replacement.parse(text)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--replace") from None
+        raise ConfigurationError(Problem("--replace", str(error))) from None
 
 
 @contextlib.contextmanager

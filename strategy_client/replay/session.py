@@ -4,14 +4,20 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from strategy_client.bindings import Bindings
-from strategy_client.configuration import ConfigurationError, Problem, StrategyConfig, TicksConfig
+from strategy_client.configuration import (
+    ConfigurationError,
+    Problem,
+    StrategyConfig,
+    TicksConfig,
+    did_you_mean,
+)
 from strategy_client.events import MarketTick, Outcome, Signal
 from strategy_client.factory import StrategyFactory
 from strategy_client.lineup import create_executors, wanted_models
@@ -23,7 +29,7 @@ from strategy_client.replay.summary import Replaced, Summary, TickLog, summarise
 from strategy_client.runner import RunnerOptions, StrategyRunner
 from strategy_client.sinks.jsonl import JsonLinesFile, outcomes_record, signal_record
 from strategy_client.sources.bad_line import BadFileError, BadLines
-from strategy_client.sources.tick_file import merged, open_ticks
+from strategy_client.sources.tick_file import TickFile, merged, open_ticks
 
 DEADLINE_MS: Final = 5_000.0
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -83,13 +89,8 @@ class Replay:
         self._wanted = wanted_models(self._executors)
         self._acts = dict(acts or {})
         self._replaced: list[Replaced] = []
-        if options.target is not None and options.replacements:
-            raise ConfigurationError(
-                Problem("--replace", "needs a sidecar of its own; expected no --target beside it")
-            )
-        self._replacements: dict[int, list[Replacement]] = {}
         for replacement in options.replacements:
-            self._replacements.setdefault(replacement.tick, []).append(replacement)
+            self._check(replacement)
 
     def run(self, progress: Progress = lambda _ticks, _part: None) -> Summary:
         """Replay all ticks, write the files, return the summary. What was started is stopped in any case."""
@@ -97,6 +98,7 @@ class Replay:
         with ExitStack() as stack:
             tokens = {token for e in self._executors for token in e.config.instrument_tokens}
             files = [open_ticks(path, self._options.columns, tokens, bad) for path in self._options.ticks]
+            ticks = self._open_ticks(files, bad)
             sidecar = self._open_sidecar(stack)
             runner = StrategyRunner(
                 self._executors,
@@ -105,51 +107,47 @@ class Replay:
                 RunnerOptions(deadline_ms=self._options.deadline_ms),
             )
             self._options.out.mkdir(parents=True, exist_ok=True)
+            summary_path = self._options.out / "summary.json"
             paths = {name: self._options.out / f"{name}.jsonl" for name in ("signals", "outcomes")}
             signals = stack.enter_context(JsonLinesFile(paths["signals"]))
             outcomes = stack.enter_context(JsonLinesFile(paths["outcomes"]))
+            # Should this run be cut off, that of a run before would tell of other signals than these.
+            summary_path.unlink(missing_ok=True)
 
             def report(ticks: int) -> None:
                 progress(ticks, sum(file.progress() for file in files) / len(files))
 
             log = TickLog()
             started_ns = time.monotonic_ns()
-            for index, tick, came in self._process(merged(files), runner, sidecar, log):
+            for index, tick, came in self._process(ticks, runner, sidecar, log):
                 outcomes.write(outcomes_record(index, tick, came))
                 for outcome in came:
                     if isinstance(outcome, Signal):
                         signals.write(signal_record(index, outcome))
-                if index % PROGRESS_EVERY_TICKS == 0:
-                    report(index)
+                if len(log.durations_ns) % PROGRESS_EVERY_TICKS == 0:
+                    report(len(log.durations_ns))
             duration_ns = time.monotonic_ns() - started_ns
             report(len(log.durations_ns))
             calls = sidecar.client.counts if sidecar.client else None
-        if not log.durations_ns:
-            first = f"; the first bad line: {bad.first[0]}" if bad.first else ""
-            raise BadFileError(f"{self._options.ticks[0]}: expected at least one tick{first}")
-        paths["summary"] = self._options.out / "summary.json"
         summary = summarise(
             self._executors,
             log,
             runner.answered_by,
             edge=runner.counts,
             bad=bad,
-            replaced=self._replaced,
+            replaced=[*self._replaced, *self._never_replaced(len(log.durations_ns))],
             calls=calls,
             duration_ns=duration_ns,
-            files=paths,
+            files={**paths, "summary": summary_path},
         )
-        paths["summary"].write_text(json.dumps(summary.to_json(), indent=2) + "\n", encoding="utf-8")
+        summary_path.write_text(json.dumps(summary.to_json(), indent=2) + "\n", encoding="utf-8")
         return summary
 
     def _process(
         self, ticks: Iterable[MarketTick], runner: StrategyRunner, sidecar: Sidecar, log: TickLog
     ) -> Iterable[tuple[int, MarketTick, list[Outcome]]]:
         pace = Pace(self._options.speed)
-        limit = self._options.limit
-        for index, tick in enumerate(itertools.islice(ticks, self._options.skip, None)):
-            if index == limit:
-                return
+        for index, tick in enumerate(ticks):
             self._act(index, sidecar)
             pace.wait_for(tick)
             began_ns = time.monotonic_ns()
@@ -159,17 +157,46 @@ class Replay:
             yield index, tick, came
 
     def _act(self, index: int, sidecar: Sidecar) -> None:
-        for replacement in self._replacements.get(index, ()):
-            if sidecar.own is None or sidecar.client is None or sidecar.bindings is None:
-                raise ConfigurationError(
-                    Problem("--replace", "no strategy is learned, so there is no model to replace")
-                )
-            refused = sidecar.own.replace(sidecar.client, replacement.model, replacement.file)
-            sidecar.bindings.refresh()
-            digest = hashlib.sha256(replacement.file.read_bytes()).hexdigest()
-            self._replaced.append(Replaced(index, replacement.model, str(replacement.file), digest, refused))
+        for replacement in self._options.replacements:
+            if replacement.tick == index and sidecar.own and sidecar.client and sidecar.bindings:
+                refused = sidecar.own.replace(sidecar.client, replacement.model, replacement.file)
+                sidecar.bindings.refresh()
+                self._replaced.append(_replaced(replacement, refused))
         if index in self._acts:
             self._acts[index](sidecar)
+
+    def _never_replaced(self, ticks: int) -> Iterable[Replaced]:
+        for replacement in self._options.replacements:
+            if replacement.tick >= ticks:
+                yield _replaced(replacement, f"the ticks ended before it, after {ticks}")
+
+    def _check(self, replacement: Replacement) -> None:
+        asked = sorted({each.model.name for each in self._wanted})
+        limit = self._options.limit
+        problem = ""
+        if self._options.target is not None:
+            problem = "needs a sidecar of its own; expected no --target beside it"
+        elif not asked:
+            problem = "no strategy is learned, so there is no model to replace"
+        elif replacement.model not in asked:
+            near = did_you_mean(replacement.model, asked)
+            problem = f"no strategy asks {replacement.model!r}{near}; expected one of {', '.join(asked)}"
+        elif limit is not None and replacement.tick >= limit:
+            problem = f"tick {replacement.tick} never comes; expected one below the limit of {limit}"
+        if problem:
+            raise ConfigurationError(Problem("--replace", problem))
+
+    def _open_ticks(self, files: Sequence[TickFile], bad: BadLines) -> Iterator[MarketTick]:
+        # The first tick is read before anything is started or written: what is wrong with the whole file
+        # costs nothing, least of all the files of a run before.
+        skip, limit = self._options.skip, self._options.limit
+        ticks = itertools.islice(merged(files), skip, None if limit is None else skip + limit)
+        first = next(ticks, None)
+        if first is None:
+            after = f" after the {skip:,} that are skipped" if skip else ""
+            why = f"; the first bad line: {bad.first[0]}" if bad.first else ""
+            raise BadFileError(f"{self._options.ticks[0]}: expected at least one tick{after}{why}")
+        return itertools.chain([first], ticks)
 
     def _open_sidecar(self, stack: ExitStack) -> Sidecar:
         if not self._wanted:
@@ -188,3 +215,8 @@ class Replay:
         stack.callback(sidecar.bindings.close)
         sidecar.bindings.start()
         return sidecar
+
+
+def _replaced(replacement: Replacement, refused: str) -> Replaced:
+    digest = hashlib.sha256(replacement.file.read_bytes()).hexdigest()
+    return Replaced(replacement.tick, replacement.model, str(replacement.file), digest, refused)

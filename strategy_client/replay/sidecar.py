@@ -37,7 +37,8 @@ class OwnSidecar:
     """Serves a private copy of a model repository on a Unix socket in a private folder.
 
     Use it as a context manager: `start` is called on entry, and on exit the process is stopped and the folder
-    removed, whatever happened in between. The folder that was copied is never written to. Raises SidecarError
+    removed, whatever happened in between. If this process is killed by SIGKILL its sidecar ends too (on
+    Linux), and the folder stays. The folder that was copied is never written to. Raises SidecarError
     where `models` is no folder.
     """
 
@@ -50,8 +51,8 @@ class OwnSidecar:
         self.models = self._folder / "models"
         self.log = self._folder / "sidecar.log"
         self.target = f"unix:{self._folder / 'sidecar.sock'}"
+        self._copied_from = models
         self._process: subprocess.Popen[bytes] | None = None
-        shutil.copytree(models, self.models)
 
     def __repr__(self) -> str:
         state = f"pid {self._process.pid}" if self._process else "not running"
@@ -64,6 +65,7 @@ class OwnSidecar:
 
     def __enter__(self) -> Self:
         try:
+            shutil.copytree(self._copied_from, self.models)
             self.start()
         except BaseException:
             self.close()
@@ -80,7 +82,8 @@ class OwnSidecar:
 
     def start(self) -> None:
         """Start the process; it is not ready yet then."""
-        command = [sys.executable, "-m", "inference_server", "serve"]
+        leash = [sys.executable, "-I", str(Path(__file__).with_name("leash.py")), str(os.getpid())]
+        command = [*leash, sys.executable, "-m", "inference_server", "serve"]
         options = ["--models", str(self.models), "--listen", self.target, "--http", "off"]
         with self.log.open("ab") as log:
             # A session of its own: Ctrl-C in the terminal reaches us only, and we stop it in order.
@@ -100,6 +103,8 @@ class OwnSidecar:
         """
         give_up_s = time.monotonic() + timeout_s
         problem = "it did not answer"
+        refused: dict[str, str] = {}
+        refused_since_s = time.monotonic()
         while time.monotonic() < give_up_s:
             self._check_alive()
             try:
@@ -107,7 +112,13 @@ class OwnSidecar:
             except InferenceError as error:
                 problem = str(error)
                 continue
-            undecided = self._undecided(description)
+            # A problem that passes is no refusal: that of a model which was not looked at yet, or is loading.
+            before, refused = refused, _refused(description)
+            if refused != before:
+                refused_since_s = time.monotonic()
+            settled = not refused or time.monotonic() - refused_since_s > SETTLED_S
+            served = {name for name, model in description.models.items() if model.default_version}
+            undecided = sorted(model_names(self.models) - served - (refused.keys() if settled else set()))
             problem = f"still loading: {', '.join(undecided)}" if undecided else "no stream to it"
             if not undecided and client.wait_connected(CALL_TIMEOUT_S):
                 return description
@@ -136,8 +147,7 @@ class OwnSidecar:
             if version and version.digest == digest and version.state is VersionState.AVAILABLE:
                 return ""
             # While a file is vetted the model may have a problem that passes: its old file is gone.
-            deciding = any(each.state in DECIDING for each in now.versions)
-            if deciding or now.problem in ("", before.problem):
+            if _deciding(now) or now.problem in ("", before.problem):
                 refused_since_s = math.inf
             elif time.monotonic() - (refused_since_s := min(refused_since_s, time.monotonic())) > SETTLED_S:
                 return now.problem
@@ -177,18 +187,24 @@ class OwnSidecar:
             code = "was not started" if self._process is None else f"exited with {self._process.returncode}"
             raise SidecarError(f"the sidecar {code}\n{self.tail()}")
 
-    def _undecided(self, description: Description) -> list[str]:
-        decided = {
-            name for name, model in description.models.items() if model.default_version or model.problem
-        }
-        return sorted(model_names(self.models) - decided)
-
     def _place_of(self, model: str) -> Path:
         folder = self.models / model
         if not folder.is_dir():
             return self.models / f"{model}{MODEL_SUFFIX}"
         versions = [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
         return folder / str(max(versions, default=0) + 1) / "model.onnx"
+
+
+def _refused(description: Description) -> dict[str, str]:
+    return {
+        name: model.problem
+        for name, model in description.models.items()
+        if model.problem and not model.default_version and not _deciding(model)
+    }
+
+
+def _deciding(model: ModelDescription) -> bool:
+    return any(version.state in DECIDING for version in model.versions)
 
 
 def model_names(models: Path) -> set[str]:

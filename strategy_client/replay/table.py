@@ -70,8 +70,9 @@ def _lines(summary: Summary) -> Iterable[str]:
         f"tick latency median {in_unit(summary.median_us)}, 99th percentile {in_unit(summary.p99_us)}"
     )
     for each in summary.replaced:
-        taken = f"refused: {each.refused}" if each.refused else "taken"
-        yield f"tick {each.tick:,}: {each.model} replaced by {each.digest[:DIGEST_DIGITS]}, {taken}"
+        done = "not replaced" if each.refused else "replaced"
+        why = f": {each.refused}" if each.refused else ""
+        yield f"tick {each.tick:,}: {each.model} {done} by {each.digest[:DIGEST_DIGITS]}{why}"
     if summary.calls is not None:
         yield f"{summary.calls.requests:,} requests to the sidecar, {summary.failed_calls:,} failed"
     if summary.edge.invalid or summary.edge.out_of_order:

@@ -3,6 +3,7 @@
 Two runs over the same ticks and models write the same bytes, apart from the fields named in `VARYING`.
 """
 
+import fcntl
 import json
 import math
 from collections.abc import Sequence
@@ -19,11 +20,23 @@ VARYING: Final = ("latency_us", "request_id")
 
 
 class JsonLinesFile:
-    """A file of one JSON object a line, written anew; the keys keep the order in which they are given."""
+    """A file of one JSON object a line, written anew; the keys keep the order in which they are given.
+
+    Raises OSError where it cannot be written, or another process is writing it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("w", encoding="utf-8", buffering=BUFFER_BYTES)
+        # Not emptied before it is known to be ours.
+        self._file = path.open("a", encoding="utf-8", buffering=BUFFER_BYTES)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file.truncate(0)
+        except OSError as error:
+            self._file.close()
+            if isinstance(error, BlockingIOError):
+                raise OSError(f"{path}: another process is writing it") from None
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -18,6 +18,7 @@ from fixtures_session import (
 )
 
 from strategy_client.features import FeatureSet
+from strategy_client.sinks.jsonl import JsonLinesFile
 
 TRADITIONAL = """
 strategy_name: momentum
@@ -96,7 +97,14 @@ def test_bad_line_is_reported_and_stops_a_strict_replay(folder: Path, line: str,
         (("[1]", "[2]"), [], "expected at least one tick; the first bad line: "),
         (("", ""), ["--price", "prize"], "column 'prize' is missing (did you mean 'price'?)"),
         (("", ""), ["--target", "nowhere"], "expected unix:/path or host:port"),
-        (("", ""), ["--replace", "x"], "TICK:MODEL:FILE"),
+        (("", ""), ["--skip", "50"], "t.csv: expected at least one tick after the 50 that are skipped"),
+        (("", ""), ["--replace", "x"], "--replace: 'x': expected TICK:MODEL:FILE"),
+        (("", ""), ["--replace", "5:m:gone.onnx"], "expected a model file, there is no gone.onnx"),
+        (
+            ("", ""),
+            ["--replace", f"5:m:{__file__}"],
+            "no strategy is learned, so there is no model to replace",
+        ),
         (("", ""), ["--speed", "-1"], "expected 'max' or a number above 0"),
         (("", ""), ["--timezone", "Mars"], "'Mars'"),
     ],
@@ -109,8 +117,65 @@ def test_bad_input_is_one_clear_line_and_exit_2(
     strategies.write_text(strategies.read_text().replace(*change, 1))
     done = run("replay", folder / "t.csv", "--strategies", strategies, "--out", folder / "out", *flags)
     assert done.returncode == 2
-    assert text in " ".join(done.stderr.split())
-    assert "Traceback" not in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("strategy-client: ")
+    assert text in line
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (
+            ["--replace", f"5:up_momentun:{__file__}"],
+            "no strategy asks 'up_momentun' (did you mean 'up_momentum'?)",
+        ),
+        (["--replace", f"5:../up_momentum:{__file__}"], "expected one of up_momentum, up_reversion"),
+        (
+            ["--limit", "5", "--replace", f"5:up_momentum:{__file__}"],
+            "tick 5 never comes; expected one below",
+        ),
+        (["--target", "unix:/x", "--replace", f"5:up_momentum:{__file__}"], "expected no --target beside it"),
+    ],
+)
+def test_replacement_that_cannot_be_is_refused_at_once(folder: Path, flags: list[str], text: str) -> None:
+    """A model that no strategy asks, or a tick that never comes, is one line before anything is started."""
+    strategies = write_strategies(folder / "learned.yaml", [1])
+    done = run("replay", folder / "t.csv", "--strategies", strategies, "--out", folder / "out", *flags)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert text in line
+
+
+def test_input_without_ticks_costs_no_earlier_result(folder: Path) -> None:
+    """A second replay that cannot begin leaves the files of the first as they are."""
+    arguments = ["replay", folder / "t.csv", "--strategies", folder / "s.yaml", "--out", folder / "out"]
+    assert run(*arguments).returncode == 0
+    before = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
+    assert len(before) == 3
+    for flags in (["--price", "prize"], ["--skip", "50"], ["--time-format", "s"]):
+        assert run(*arguments, *flags).returncode == 2
+        assert {path.name: path.read_bytes() for path in (folder / "out").iterdir()} == before
+
+
+def test_two_replays_do_not_write_one_folder(folder: Path) -> None:
+    """A replay into the folder of one that is still running is refused and harms nothing there."""
+    with JsonLinesFile(folder / "signals.jsonl") as signals:
+        signals.write({"tick": 0})
+        done = run("replay", folder / "t.csv", "--strategies", folder / "s.yaml", "--out", folder)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line == f"strategy-client: {folder}/signals.jsonl: another process is writing it"
+    assert (folder / "signals.jsonl").read_text() == '{"tick":0}\n'
+    assert run("replay", folder / "t.csv", "--strategies", folder / "s.yaml", "--out", folder).returncode == 0
+
+
+def test_folder_that_cannot_be_written_is_named(folder: Path) -> None:
+    """An output folder that cannot be made is one line and exit 2."""
+    done = run("replay", folder / "t.csv", "--strategies", folder / "s.yaml", "--out", folder / "t.csv" / "x")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"{folder}/t.csv" in line
 
 
 def test_missing_files_are_named(folder: Path) -> None:

@@ -1,9 +1,10 @@
-"""A replay that is interrupted leaves nothing behind."""
+"""A replay that is interrupted or killed leaves nothing running behind."""
 
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -11,32 +12,86 @@ import pytest
 from fixtures_session import csv_lines, walk, write_csv, write_models, write_strategies
 from sidecars import eventually
 
+from strategy_client.replay import leash
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_replay_stops_its_sidecar(tmp_path: Path, number: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM stop the sidecar, remove its folder, and exit 130 without a traceback."""
-    ticks = write_csv(tmp_path / "t.csv", csv_lines(1, walk(50, 100, 1)))
-    command = [sys.executable, "-c", "from strategy_client.cli import main; main()", "replay", str(ticks)]
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the models once."""
+    return write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """Give a temporary folder that shows what is left in it; a socket's path has to be short."""
+    with tempfile.TemporaryDirectory(prefix="ts") as folder:
+        yield Path(folder)
+
+
+def start(folder: Path, models: Path, temporary: Path) -> tuple[subprocess.Popen[str], psutil.Process]:
+    """Start a replay at the ticks' own pace; return it and its sidecar once it is under way."""
+    ticks = write_csv(folder / "t.csv", csv_lines(1, walk(50, 100, 1)))
     options = {
-        "--strategies": write_strategies(tmp_path / "s.yaml", [1]),
-        "--models": write_models(tmp_path / "models"),
-        "--out": tmp_path / "out",
+        "--strategies": write_strategies(folder / "s.yaml", [1]),
+        "--models": models,
+        "--out": folder / "out",
         "--speed": "1.0",
     }
-    # A temporary folder of its own shows what is left in it; a socket's path has to be short.
-    with tempfile.TemporaryDirectory(prefix="ts") as temporary:
-        process = subprocess.Popen(
-            [*command, *(str(word) for pair in options.items() for word in pair)],
-            env={"TMPDIR": temporary},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        # The file of outcomes is opened when the sidecar is ready.
-        eventually((tmp_path / "out" / "outcomes.jsonl").exists, "the replay is under way")
-        (sidecar,) = psutil.Process(process.pid).children()
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
-        assert process.returncode == 130
-        assert not sidecar.is_running()
-        assert list(Path(temporary).glob("tickserve-*")) == []
+    command = [sys.executable, "-c", "from strategy_client.cli import main; main()", "replay", str(ticks)]
+    process = subprocess.Popen(
+        [*command, *(str(word) for pair in options.items() for word in pair)],
+        env={"TMPDIR": str(temporary)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # The file of outcomes is opened when the sidecar is ready.
+    eventually((folder / "out" / "outcomes.jsonl").exists, "the replay is under way")
+    (sidecar,) = psutil.Process(process.pid).children()
+    return process, sidecar
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_replay_stops_its_sidecar(
+    tmp_path: Path, models: Path, temporary: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C and SIGTERM stop the sidecar, remove its folder, and exit 130 without a traceback.
+
+    The summary of a run before is gone: it would tell of other signals than those that lie beside it.
+    """
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "summary.json").write_text("{}")
+    process, sidecar = start(tmp_path, models, temporary)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert not sidecar.is_running()
+    assert list(temporary.glob("tickserve-*")) == []
     assert "Traceback" not in errors
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+def test_killed_replay_leaves_no_sidecar(tmp_path: Path, models: Path, temporary: Path) -> None:
+    """SIGKILL of the replay, which can stop nothing any more, ends its sidecar as well."""
+    process, sidecar = start(tmp_path, models, temporary)
+    process.kill()
+    process.communicate(timeout=30)
+    eventually(
+        lambda: not sidecar.is_running() or sidecar.status() == psutil.STATUS_ZOMBIE, "the sidecar ended"
+    )
+
+
+def test_sidecar_of_a_parent_that_is_gone_never_starts(tmp_path: Path) -> None:
+    """A parent that died before its child could ask to be told of it leaves no orphan either."""
+    started = tmp_path / "started"
+    command = [
+        sys.executable,
+        "-I",
+        leash.__file__,
+        "1",
+        sys.executable,
+        "-c",
+        f"open({str(started)!r}, 'w')",
+    ]
+    subprocess.run(command, check=True, timeout=30)
+    assert not started.exists()

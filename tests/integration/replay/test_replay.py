@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,16 @@ from fixtures_session import (
     write_models,
     write_strategies,
 )
+from rich.console import Console
 
 from strategy_client.factory import StrategyFactory
+from strategy_client.predictor.client import InferenceClient
+from strategy_client.predictor.description import Description, ModelDescription
 from strategy_client.replay.replacement import Replacement
 from strategy_client.replay.session import Replay, ReplayOptions, Sidecar
+from strategy_client.replay.sidecar import OwnSidecar
 from strategy_client.replay.summary import Summary
+from strategy_client.replay.table import summary_table
 from strategy_client.sinks.jsonl import VARYING
 from strategy_client.store.strategy_file import read_strategies
 
@@ -206,6 +213,49 @@ def test_refused_model_leaves_the_old_one_answering(session: Path, undisturbed: 
     assert summary.failed_calls == 0
     assert summary.replaced[0].refused
     assert signals(tmp_path) == signals(undisturbed)
+
+
+def test_replacement_that_is_never_reached_is_told(session: Path, tmp_path: Path) -> None:
+    """A tick that the file does not have replaces nothing, and the summary says so."""
+    newer = session / "newer" / "up_momentum.onnx"
+    replacement = Replacement(TICKS, "up_momentum", newer)
+    summary = replay(session, tmp_path, "cheap.csv", (1,), replacements=[replacement])
+    assert [each.refused for each in summary.replaced] == [f"the ticks ended before it, after {TICKS}"]
+    table = Console(record=True, width=120, file=StringIO())
+    table.print(summary_table(summary))
+    digest = hashlib.sha256(newer.read_bytes()).hexdigest()[:12]
+    assert f"tick 600: up_momentum not replaced by {digest}: the ticks ended" in table.export_text()
+
+
+def test_problem_that_passes_is_no_refusal(session: Path) -> None:
+    """A model that the sidecar has not looked at yet is waited for, although it has a problem meanwhile."""
+    names = ("up_momentum", "up_reversion")
+    waiting = Description(
+        {name: ModelDescription(name, (), 0, "not found yet") for name in names}, ready=False
+    )
+
+    class Passing(InferenceClient):
+        described = 0
+
+        def describe(self, models: Sequence[str] = (), timeout_s: float = 5.0) -> Description:
+            self.described += 1
+            return waiting if self.described < 4 else super().describe(models, timeout_s)
+
+    with OwnSidecar(session / "models") as own, Passing(own.target) as client:
+        served = own.wait_ready(client).models
+    assert [served[name].default_version for name in names] == [1, 1]
+
+
+def test_models_that_cannot_be_copied_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of models with a dangling link is an error, and the private folder is gone."""
+    models, temporary = tmp_path / "models", tmp_path / "tmp"
+    models.mkdir()
+    temporary.mkdir()
+    (models / "m.onnx").symlink_to("gone")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with pytest.raises(OSError, match=r"m\.onnx"), OwnSidecar(models):
+        pass
+    assert list(temporary.iterdir()) == []
 
 
 def test_other_contract_and_back_at_their_ticks(session: Path, undisturbed: Path, tmp_path: Path) -> None:
