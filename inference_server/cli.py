@@ -72,6 +72,7 @@ def serve(
 ) -> None:
     """Serve the models of a folder until SIGTERM or SIGINT, which drains; a second one exits at once."""
     logging.basicConfig(level=_level(log_level), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # a line for each file event says nothing
     try:
         file = read_config(config)
         options = ServeOptions(

@@ -156,6 +156,24 @@ def test_wrong_usage_is_one_clear_line(arguments: list[str], code: int, text: st
     assert text in done.stderr
 
 
+def test_the_configuration_file_is_followed(tmp_path: Path) -> None:
+    """Policies and required models of the file hold while serving; what keeps it from being ready is shown."""
+    for version in (1, 2, 3):
+        put(tmp_path / "models" / "one" / str(version) / "model.onnx", score_model("one"))
+    config = tmp_path / "serve.toml"
+    config.write_text("[model.one]\nversions = [1, 3]\n[model.ghost]\nrequired = true\n")
+    with (
+        process_sidecar(tmp_path / "models", "--config", str(config), wait=False) as sidecar,
+        grpc.insecure_channel(sidecar.target) as channel,
+    ):
+        eventually(lambda: sidecar.log.read_text().count("available model=one") == 2, "both are served")
+        described = describe(channel)
+        assert [[version.version for version in model.versions] for model in described.models] == [[], [3, 1]]
+        assert (described.ready, described.models[0].problem) == (False, "required, but not found yet")
+        put(tmp_path / "models" / "ghost.onnx", score_model("ghost"))
+        eventually(lambda: describe(channel).ready, "it is ready with the required model")
+
+
 def test_listening_elsewhere_can_be_said(models: Path) -> None:
     """Told so, it listens where other machines can reach."""
     with process_sidecar(models, "--listen", "0.0.0.0:0", "--allow-remote-plaintext") as sidecar:
