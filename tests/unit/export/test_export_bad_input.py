@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from model_export import ExportError, export_model
-from model_export.samples import read_samples
+from model_export.samples import MAX_ROWS, check_samples, read_samples
 
 ROWS = np.random.default_rng(0).random((50, 2))
 LABELS = (ROWS[:, 0] > 0.5).astype(int)
@@ -172,11 +172,18 @@ def test_bad_csv(text: str, tmp_path: Path) -> None:
 def test_csv_columns_are_chosen_by_name(tmp_path: Path) -> None:
     """Columns come in the order that was asked, an empty field is NaN, and the header is the default."""
     path = tmp_path / "samples.csv"
-    path.write_text("a,b,c\n1,2,3\n4,,6\n")
+    path.write_text("a,b,c\n1,2,3\n4,,6\n", encoding="utf-8-sig")
     rows, names = read_samples(path, ["c", "b"])
     assert names == ("c", "b")
     assert np.array_equal(rows, [[3, 2], [6, np.nan]], equal_nan=True)
     assert read_samples(path, None)[1] == ("a", "b", "c")
+
+
+def test_many_samples_are_thinned_evenly() -> None:
+    """More samples than are compared are thinned over their whole length, both ends kept."""
+    rows = check_samples(np.arange(2 * MAX_ROWS)[:, None], ["a"])[:, 0]
+    assert (len(rows), rows[0], rows[-1]) == (MAX_ROWS, 0, 2 * MAX_ROWS - 1)
+    assert set(np.diff(rows)) <= {1, 2, 3}
 
 
 @pytest.mark.parametrize(

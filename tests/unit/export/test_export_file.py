@@ -15,7 +15,8 @@ import onnxruntime as ort
 import pytest
 from fixtures_export import FEATURES, TRAIN_ROWS, answers, feature_matrix, sides, with_gaps
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -94,6 +95,49 @@ def test_golden_rows_hold_every_kind(tmp_path: Path) -> None:
     assert golden.mismatches(answers(report.path, golden.inputs)) == []
     best = np.sort(estimator.predict_proba(golden.inputs.astype(np.float64)), axis=1)
     assert (best[:, -1] - best[:, -2] > 2e-5).all()
+
+
+def test_golden_answers_are_the_estimators(tmp_path: Path) -> None:
+    """The golden answers are the estimator's own to the last float32, not those of the file."""
+    features, returns = feature_matrix("walk")
+    train = features[:TRAIN_ROWS]
+    estimator = RandomForestRegressor(30, max_depth=6, random_state=0).fit(train, returns[:TRAIN_ROWS])
+    report = export_model(estimator, name="m", models=tmp_path, samples=train, feature_names=FEATURES)
+    golden = contract_of(report.path).golden
+    own = estimator.predict(golden.inputs.astype(np.float64)).astype(np.float32)[:, None]
+    assert not np.array_equal(answers(report.path, golden.inputs)["value"], own)
+    assert np.array_equal(golden.outputs[0].expected, own)
+
+
+def test_tolerance_is_by_the_answers_to_the_samples(tmp_path: Path) -> None:
+    """Rows far beyond the training range do not widen the tolerance of a value."""
+    features, returns = feature_matrix("walk")
+    train = features[:TRAIN_ROWS]
+    estimator = LinearRegression().fit(train, returns[:TRAIN_ROWS])
+    report = export_model(estimator, name="line", models=tmp_path, samples=train, feature_names=FEATURES)
+    golden, spread = report.contract.golden.outputs[0], np.ptp(estimator.predict(train))
+    assert np.ptp(golden.expected) > 1.5 * spread
+    assert golden.atol == pytest.approx(1e-5 * spread, rel=5e-3)
+
+
+def test_no_golden_row_is_a_tie(tmp_path: Path) -> None:
+    """Rows whose label is decided by rounding alone never travel, though half of the trees say so often."""
+    features, returns = feature_matrix("walk")
+    train = features[:TRAIN_ROWS]
+    estimator = RandomForestClassifier(2, random_state=0).fit(train, sides(returns, 2)[:TRAIN_ROWS])
+    report = export_model(estimator, name="ties", models=tmp_path, samples=train, feature_names=FEATURES)
+    assert report.parity.undecided > 100
+    golden = contract_of(report.path).golden.inputs.astype(np.float64)
+    assert (estimator.predict_proba(golden)[:, 0] != 0.5).all()
+
+
+def test_nan_is_accepted_in_every_feature_or_refused(tmp_path: Path) -> None:
+    """An imputer for one column of two does not make NaN welcome: the contract refuses it."""
+    rows = np.random.default_rng(0).random((200, 2))
+    columns = ColumnTransformer([("fill", SimpleImputer(), [0])], remainder="passthrough")
+    estimator = make_pipeline(columns, LogisticRegression()).fit(rows, (rows[:, 0] > 0.5).astype(int))
+    report = export_model(estimator, name="m", models=tmp_path, samples=rows, feature_names=("a", "b"))
+    assert report.contract.nan_policy is NanPolicy.REFUSE
 
 
 @pytest.mark.parametrize("steps", [[], [StandardScaler()]], ids=["bare", "scaled"])
@@ -261,6 +305,15 @@ def test_two_threads_write_one_model(tmp_path: Path) -> None:
         list(pool.map(lambda content: write(content, tmp_path / "m.onnx"), contents * 4))
     assert (tmp_path / "m.onnx").read_bytes() in contents
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_who_reads_the_older_file_reads_it_to_the_end(tmp_path: Path) -> None:
+    """A model is replaced, never written over: a reader in the middle of the old file stays there."""
+    write(b"old" * 10, tmp_path / "m.onnx")
+    with (tmp_path / "m.onnx").open("rb") as reader:
+        write(b"new" * 10, tmp_path / "m.onnx")
+        assert reader.read() == b"old" * 10
+    assert (tmp_path / "m.onnx").read_bytes() == b"new" * 10
 
 
 def test_an_interrupted_write_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

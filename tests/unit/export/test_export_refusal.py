@@ -120,6 +120,57 @@ def test_other_answers_to_single_rows_are_refused(monkeypatch: pytest.MonkeyPatc
     assert list(tmp_path.iterdir()) == []
 
 
+def clipped(rows: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    return np.clip(rows, samples.min(axis=0).astype(np.float32), samples.max(axis=0).astype(np.float32))
+
+
+def filled(rows: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(rows, nan=0.0)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "seen", "origin"),
+    [
+        (LinearRegression(), clipped, "extreme"),
+        (HistGradientBoostingClassifier(max_iter=10, random_state=0), filled, "NaN"),
+    ],
+    ids=["extreme", "nan"],
+)
+def test_a_model_that_is_right_on_all_samples_is_refused(
+    estimator: Any, seen: Any, origin: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A model that is wrong beyond the training range only, or on NaN that no sample has, is refused."""
+    estimator, train = fitted(estimator)
+    answer = model_export.export.ConvertedModel.answer
+    monkeypatch.setattr(
+        model_export.export.ConvertedModel,
+        "answer",
+        lambda self, rows, batch_rows=1_000: answer(self, seen(rows, train), batch_rows),
+    )
+    with pytest.raises(ParityError) as refusal:
+        export_model(estimator, name="far", models=tmp_path, samples=train, feature_names=FEATURES)
+    assert {difference.origin for difference in refusal.value.differences} == {origin}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_label_is_asked_for_where_the_classes_differ_by_a_thousandth(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """C5: a model whose labels alone are wrong, and only where two classes are nearly even, is refused."""
+    rows = np.linspace(-0.002, 0.002, 101)[:, None]
+    estimator = LogisticRegression().fit([[-1.0], [1.0]], [0, 1])
+    answer = model_export.export.ConvertedModel.answer
+
+    def swapped(self: Any, rows: np.ndarray, batch_rows: int = 1_000) -> dict[str, np.ndarray]:
+        came = answer(self, rows, batch_rows)
+        near = np.abs(came["probabilities"][:, 0] - 0.5) < 0.001
+        return came | {"label": np.where(near, 1 - came["label"], came["label"])}
+
+    monkeypatch.setattr(model_export.export.ConvertedModel, "answer", swapped)
+    with pytest.raises(ParityError, match="label is"):
+        export_model(estimator, name="near", models=tmp_path, samples=rows, feature_names=("a",))
+
+
 def test_refusal_leaves_the_older_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A refused export leaves the model that is already there untouched."""
     estimator, train = fitted(LogisticRegression(max_iter=5_000))
