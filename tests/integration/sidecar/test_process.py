@@ -157,7 +157,7 @@ def test_wrong_usage_is_one_clear_line(arguments: list[str], code: int, text: st
 
 
 def test_the_configuration_file_is_followed(tmp_path: Path) -> None:
-    """Policies and required models of the file hold while serving; what keeps it from being ready is shown."""
+    """Policies and required models of the file hold while serving; what it waits for is shown."""
     for version in (1, 2, 3):
         put(tmp_path / "models" / "one" / str(version) / "model.onnx", score_model("one"))
     config = tmp_path / "serve.toml"
