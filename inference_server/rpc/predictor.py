@@ -34,9 +34,12 @@ OUTPUT_KINDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class PredictorOptions:
-    """Bounds on one request and on one stream."""
+    """Bounds on one request and on one stream.
 
-    max_parts: int = 10_000
+    More parts than the data plane admits at once could never all be answered.
+    """
+
+    max_parts: int = 1000
     max_unanswered_per_stream: int = 64
 
 

@@ -149,7 +149,7 @@ def test_callers_that_leave_leave_nothing(sidecar: ProcessSidecar, channel: grpc
     ask = stub(channel, "Predict", wire.PredictResponse)
     parts = [wire.PredictPart(model=name, rows=1, features=ROW) for name in ("one", "slow")]
     # Long to encode, so that some callers leave between that and the write.
-    many = wire.PredictRequest(parts=parts[:1] * 2000)
+    many = wire.PredictRequest(parts=parts[:1] * 1000)
     before = sidecar.log.read_text()
     for number in range(40):
         stream = stub(channel, "PredictStream", wire.PredictResponse, kind="stream_stream")(iter([many] * 3))
