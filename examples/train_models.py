@@ -19,6 +19,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from model_export import export_model
 from strategy_client.features import FeatureSet
@@ -133,8 +134,10 @@ def main() -> None:
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / ".cache" / "es_ticks.csv"
     prices, times = read_ticks(path)
     label = next_change_is_up(prices)
-    for recipe in RECIPES:
-        train(recipe, prices, times, label)
+    # Sums are rounded otherwise by another number of threads, and so would the files be.
+    with threadpool_limits(1):
+        for recipe in RECIPES:
+            train(recipe, prices, times, label)
 
 
 if __name__ == "__main__":
