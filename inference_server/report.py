@@ -37,6 +37,7 @@ def status_view(response: wire.DescribeModelsResponse, target: str) -> Group:
     table.add_column("rows", justify="right", no_wrap=True)
     notes = _table()
     notes.add_column(max_width=NAME_WIDTH, overflow="fold")
+    notes.add_column(overflow="fold")
     for model in response.models:
         for version in model.versions:
             table.add_row(*_version_cells(model, version))
