@@ -4,12 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rich.console import Group, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 
-from strategy_client.replay.summary import StrategySummary, Summary
+from strategy_client.replay.summary import Summary
 
 DIGEST_DIGITS: Final = 12
+NUMBERS: Final = frozenset({"ticks", "BUY", "SELL", "answers", "version"})
 US_PER_MS: Final = 1_000
 MAX_BAD_LINES_SHOWN: Final = 3
 
@@ -25,22 +26,39 @@ class Finding:
 
 
 def summary_table(summary: Summary) -> RenderableType:
-    """Return one row a strategy, and below it the run as a whole."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("strategy", "ticks", "BUY", "SELL", "no signal because", "answered by"):
-        table.add_column(
-            title, justify="right" if title in {"ticks", "BUY", "SELL"} else "left", no_wrap=True
-        )
+    """Return one row a strategy, one row a model version that answered it, and the run as a whole.
+
+    On 80 columns no number is cut off; a long name goes on in the next line.
+    """
+    strategies = _table("strategy", "ticks", "BUY", "SELL", "no signal because")
+    answers = _table("strategy", "answers", "by model", "version", "digest")
     for each in summary.strategies:
-        table.add_row(
+        strategies.add_row(
             each.strategy_id,
             f"{each.ticks:,}",
             f"{each.outcomes.get('BUY', 0):,}",
             f"{each.outcomes.get('SELL', 0):,}",
             "\n".join(f"{reason} {count:,}" for reason, count in each.reasons.items()),
-            "\n".join(_answers(each)) or "-",
         )
-    return Group(table, "", *_lines(summary))
+        for model in each.models:
+            answers.add_row(
+                each.strategy_id,
+                f"{model.answers:,}",
+                model.model,
+                str(model.version),
+                model.digest[:DIGEST_DIGITS],
+            )
+    tables = [strategies, answers] if answers.row_count else [strategies]
+    return Group(*(part for table in tables for part in (table, "")), *_lines(summary))
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        name = title in {"strategy", "by model"}
+        justify: JustifyMethod = "right" if title in NUMBERS else "left"
+        table.add_column(title, justify=justify, no_wrap=not name, overflow="fold")
+    return table
 
 
 def check_table(findings: Sequence[Finding]) -> Table:
@@ -57,11 +75,6 @@ def check_table(findings: Sequence[Finding]) -> Table:
 def in_unit(duration_us: float) -> str:
     """Return a duration in the unit that suits it."""
     return f"{duration_us:.1f} us" if duration_us < US_PER_MS else f"{duration_us / US_PER_MS:.2f} ms"
-
-
-def _answers(strategy: StrategySummary) -> Iterable[str]:
-    for each in strategy.models:
-        yield f"{each.model} v{each.version} {each.digest[:DIGEST_DIGITS]} x {each.answers:,}"
 
 
 def _lines(summary: Summary) -> Iterable[str]:

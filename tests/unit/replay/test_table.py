@@ -1,0 +1,90 @@
+"""What a person sees of a replay."""
+
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from strategy_client.predictor.connection import PredictorCounts
+from strategy_client.replay.summary import ModelAnswers, Replaced, StrategySummary, Summary
+from strategy_client.replay.table import Finding, check_table, summary_table
+from strategy_client.runner import TickCounts
+
+LONG = "a_learned_strategy_with_a_name_that_goes_on_and_on_and_on"
+OUTCOMES = {
+    "BUY": 123_456,
+    "SELL": 234_567,
+    "BELOW_THRESHOLD": 141_827,
+    "CONTRACT_MISMATCH": 100,
+    "WARMING_UP": 50,
+}
+SUMMARY = Summary(
+    ticks=500_000,
+    seconds=3.0,
+    median_us=640.12,
+    p99_us=1_420.0,
+    longest_us=2_000.0,
+    strategies=[
+        StrategySummary(
+            "ml_momentum",
+            "ml_momentum",
+            learned=True,
+            ticks=500_000,
+            outcomes=OUTCOMES,
+            models=[ModelAnswers("es_momentum", version, f"{version}" * 64, 499_950) for version in (1, 2)],
+        )
+    ],
+    edge=TickCounts(),
+    bad_lines=0,
+    first_bad_lines=[],
+    replaced=[Replaced(250_000, "es_momentum", "new.onnx", "2" * 64, "")],
+    calls=PredictorCounts(requests=499_950, answered=499_950),
+    files={"summary": "out/summary.json"},
+)
+
+
+def shown(summary: Summary, width: int) -> str:
+    """Return what is printed on a terminal of a width."""
+    console = Console(record=True, width=width, file=StringIO())
+    console.print(summary_table(summary))
+    return console.export_text()
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("name", ["ml_momentum", LONG])
+def test_no_number_is_cut_off(width: int, name: str) -> None:
+    """On 80 columns and more every number, reason, version and digest is there in one piece."""
+    text = shown(replace(SUMMARY, strategies=[replace(SUMMARY.strategies[0], strategy_id=name)]), width)
+    assert "…" not in text
+    words = text.split()
+    for word in (
+        "500,000",
+        "123,456",
+        "234,567",
+        "141,827",
+        "CONTRACT_MISMATCH",
+        "1" * 12,
+        "2" * 12,
+        "499,950",
+    ):
+        assert word in words
+    assert "es_momentum" in text
+
+
+def test_traditional_strategies_alone_show_no_models() -> None:
+    """Where nothing was asked there is no table of answers."""
+    text = shown(replace(SUMMARY, strategies=[replace(SUMMARY.strategies[0], models=[])]), 80)
+    assert "digest" not in text
+    assert "BELOW_THRESHOLD 141,827" in text
+
+
+def test_check_shows_the_whole_finding() -> None:
+    """A finding that is longer than its column goes on in the next line."""
+    console = Console(record=True, width=80, file=StringIO())
+    finding = (
+        "CONTRACT_MISMATCH: model 'm' version 1: feature 0 is 'zscore_20' in the strategy and 'price' in it"
+    )
+    console.print(check_table([Finding("ml_momentum", "ml_momentum", "es_momentum", finding)]))
+    text = console.export_text()
+    assert all(word in text for word in finding.split())
