@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from fixtures_session import (
     MOMENTUM_LOOKBACK,
@@ -21,8 +22,10 @@ from fixtures_session import (
     write_strategies,
 )
 from rich.console import Console
+from sidecars import eventually
 
 from strategy_client.factory import StrategyFactory
+from strategy_client.predictor.breaker import BreakerState
 from strategy_client.predictor.client import InferenceClient
 from strategy_client.predictor.description import Description, ModelDescription
 from strategy_client.replay.replacement import Replacement
@@ -178,6 +181,39 @@ def test_killed_sidecar_leaves_the_traditional_strategies_alone(
     assert came[back_at:] == expected[back_at:]
     assert summary.calls is not None
     assert summary.calls.breaker_opened >= 1
+
+
+def test_paused_sidecar_costs_one_deadline(session: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """E9: SIGSTOP of the sidecar costs one tick its deadline, the breaker the others nothing.
+
+    It comes back by itself after SIGCONT; no answer to a tick from before is ever used (H3).
+    """
+    paused_at, resumed_at = 400, 700
+
+    def pause(sidecar: Sidecar) -> None:
+        assert sidecar.own is not None
+        process = psutil.Process(sidecar.own.pid)
+        process.suspend()
+        eventually(lambda: process.status() == psutil.STATUS_STOPPED, "the sidecar is paused")
+
+    def resume(sidecar: Sidecar) -> None:
+        assert sidecar.own is not None
+        assert sidecar.client is not None
+        client = sidecar.client
+        assert client.breaker_state is BreakerState.OPEN
+        psutil.Process(sidecar.own.pid).resume()
+        eventually(lambda: client.breaker_state is not BreakerState.OPEN, "a probe was answered")
+
+    summary = replay(session, tmp_path, acts={paused_at: pause, resumed_at: resume}, deadline_ms=2_000.0)
+    assert_complete(summary, tmp_path)
+    assert of(TRADITIONAL, signals(tmp_path)) == of(TRADITIONAL, signals(undisturbed))
+    came, expected = outcomes(tmp_path), outcomes(undisturbed)
+    assert came[:paused_at] == expected[:paused_at]
+    assert {came[paused_at][name] for name in LEARNED} == {"DEADLINE_EXCEEDED"}
+    assert {each[name] for each in came[paused_at + 1 : resumed_at] for name in LEARNED} == {"BREAKER_OPEN"}
+    assert came[resumed_at:] == expected[resumed_at:]
+    assert summary.calls is not None
+    assert (summary.calls.missed, summary.calls.failed, summary.calls.breaker_opened) == (1, 0, 1)
 
 
 def test_model_swapped_at_a_tick(session: Path, undisturbed: Path, tmp_path: Path) -> None:
