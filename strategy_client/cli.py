@@ -44,8 +44,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 # Not narrower than a table needs where nobody looks at a terminal.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
-err = Console(stderr=True, highlight=False)
+# What a user wrote is shown as it is, be it [bold] or :x:.
+out = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 Strategies = Annotated[Path, typer.Option(help="A YAML file of strategies, or a folder of them.")]
 Target = Annotated[str | None, typer.Option(help="Address of a sidecar: unix:/PATH or HOST:PORT.")]
@@ -170,7 +171,7 @@ def _reporting() -> Iterator[None]:
 
 def _fail(error: Exception, code: int) -> NoReturn:
     for line in str(error).splitlines():
-        err.print(f"strategy-client: {line}", soft_wrap=True, markup=False)
+        err.print(f"strategy-client: {line}", soft_wrap=True)
     raise typer.Exit(code) from None
 
 

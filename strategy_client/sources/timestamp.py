@@ -70,11 +70,11 @@ class TimestampReader:
                 f"{self._field}: {time} has no time zone; expected one in the time, "
                 "or the zone of the file as --timezone or ticks.timezone"
             )
-        time = time.replace(tzinfo=self._zone)
+        placed = time.replace(tzinfo=self._zone)
         # Where clocks are put back an hour comes twice, where they are put forward one is left out.
-        if time.utcoffset() != time.replace(fold=1).utcoffset():
+        if placed.utcoffset() != placed.replace(fold=1).utcoffset():
             raise FieldError(self._field, f"a time that comes once in {self._zone}", str(time))
-        return time
+        return placed
 
     def _parse_number(self, text: str) -> datetime:
         us = Decimal(text) * US_PER_UNIT[self._format]

@@ -99,7 +99,11 @@ def test_bad_line_is_reported_and_stops_a_strict_replay(folder: Path, line: str,
         (("", ""), ["--target", "nowhere"], "expected unix:/path or host:port"),
         (("", ""), ["--skip", "50"], "t.csv: expected at least one tick after the 50 that are skipped"),
         (("", ""), ["--replace", "x"], "--replace: 'x': expected TICK:MODEL:FILE"),
-        (("", ""), ["--replace", "5:m:gone.onnx"], "expected a model file, there is no gone.onnx"),
+        (
+            ("", ""),
+            ["--replace", "5:x:gone"],
+            "--replace: '5:x:gone': expected a model file, there is no gone",
+        ),
         (
             ("", ""),
             ["--replace", f"5:m:{__file__}"],
@@ -176,6 +180,17 @@ def test_folder_that_cannot_be_written_is_named(folder: Path) -> None:
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert f"{folder}/t.csv" in line
+
+
+def test_words_of_a_user_are_shown_as_they_are(folder: Path) -> None:
+    """A name or a value that a terminal library would read as a style is shown letter by letter."""
+    (folder / "s.yaml").write_text(TRADITIONAL.replace("name: momentum", "name: '[red]:x:[/]'"))
+    with (folder / "t.csv").open("a") as file:
+        file.write("2024-08-08T03:45:00Z,1,[/blue]\n")
+    done = run("replay", folder / "t.csv", "--strategies", folder / "s.yaml", "--out", folder / "out")
+    assert done.returncode == 0, done.stderr
+    assert "[red]:x:[/]" in done.stdout
+    assert "came '[/blue]'" in done.stdout
 
 
 def test_missing_files_are_named(folder: Path) -> None:

@@ -166,7 +166,8 @@ def test_time_that_a_change_of_clocks_makes_ambiguous_is_refused(tmp_path: Path,
     bad = BadLines()
     came = list(open_ticks(path, TicksConfig(**NAMES, timezone="America/New_York"), None, bad))
     assert [tick.timestamp.hour for tick in came] == [4, 7]
-    assert "t: expected a time that comes once in America/New_York" in str(bad.first[0])
+    assert "t: expected a time that comes once in America/New_York, came '2024-" in str(bad.first[0])
+    assert (bad.first[0].line, bad.first[0].came) == (3, repr(written.replace("T", " ")))
 
 
 def test_time_without_a_zone_is_never_guessed(tmp_path: Path) -> None:
