@@ -130,6 +130,7 @@ TREE_REGRESSORS: dict[str, Make] = {
     "boosting": lambda: GradientBoostingRegressor(n_estimators=20, random_state=0),
     "hist_boosting": lambda: HistGradientBoostingRegressor(max_iter=20, random_state=0),
     "hist_boosting_scaled": lambda: scaled(HistGradientBoostingRegressor(max_iter=20, random_state=0)),
+    "hist_boosting_gamma": lambda: HistGradientBoostingRegressor(max_iter=10, loss="gamma", random_state=0),
     "hist_boosting_poisson": lambda: HistGradientBoostingRegressor(
         max_iter=10, loss="poisson", random_state=0
     ),
@@ -151,8 +152,8 @@ def targets(kind: str, returns: np.ndarray) -> np.ndarray:
         return sides(returns, 2)
     if kind == "texts":
         return np.array(["SELL", "HOLD", "BUY"])[sides(returns, 3)]
-    # Never negative, as a Poisson loss asks.
-    return (returns - returns.min()) * 1e4
+    # Above 0, as a gamma loss asks.
+    return (returns - returns.min()) * 1e4 + 1.0
 
 
 def check(estimator: Any, path: Path, features: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -23,6 +24,10 @@ HOMES = {
     "voting": VotingClassifier([("tree", make_pipeline(StandardScaler(), TREE))], voting="soft"),
     "bagging": BaggingClassifier(TREE, 3, max_features=2, random_state=0),
     "stacking": StackingClassifier([("tree", TREE)], final_estimator=LogisticRegression(), cv=2),
+    "stacked_on": StackingClassifier(
+        [("line", make_pipeline(StandardScaler(), LogisticRegression()))], final_estimator=TREE, cv=2
+    ),
+    "search": GridSearchCV(TREE, {"max_depth": [5]}, cv=2),
 }
 
 
