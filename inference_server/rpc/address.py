@@ -35,7 +35,7 @@ class Address:
             path = Path(text.removeprefix("unix:"))
             if not path.is_absolute():
                 path = Path.cwd() / path
-            if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            if max(len(os.fsencode(name)) for name in (path, _own_name(path))) > MAX_SOCKET_PATH:
                 raise AddressError(f"{text}: a socket's path has at most {MAX_SOCKET_PATH} bytes")
             return cls(path=path)
         match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+):(\d{1,5})", text)
@@ -64,19 +64,22 @@ class Address:
 
 
 @contextlib.contextmanager
-def private_socket(path: Path) -> Iterator[None]:
-    """Make room for a socket at `path`; what is bound inside this block gets mode 0600.
+def private_socket(path: Path) -> Iterator[Path]:
+    """Yield the name to bind; after the block the socket stands at `path`, with mode 0600.
 
-    The socket is made with mode 0600, with no moment in which it is wider. A socket file that nobody answers
-    is left from a crash and is removed; one that somebody answers, or a file that is no socket, is refused
-    with AddressError.
+    It is made with mode 0600, with no moment in which it is wider. grpcio removes the name that it bound when
+    it stops, even if that is another server's by then; so it binds a name that nobody else uses. A socket
+    file that nobody answers is left from a crash and is removed; one that somebody answers, or a file that is
+    no socket, is refused with AddressError.
     """
     _remove_stale(path)
+    own = _own_name(path)
     mask = os.umask(0o777 & ~SOCKET_MODE)
     try:
-        yield
+        yield own
     finally:
         os.umask(mask)
+    own.rename(path)
 
 
 def remove_socket(path: Path, inode: int) -> None:
@@ -84,6 +87,10 @@ def remove_socket(path: Path, inode: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         if path.lstat().st_ino == inode:
             path.unlink()
+
+
+def _own_name(path: Path) -> Path:
+    return path.with_name(f".{os.getpid()}")
 
 
 def _remove_stale(path: Path) -> None:

@@ -32,9 +32,7 @@ class Listener:
         self.addresses: Final = tuple(addresses)
         self._server = server
         self._drain_timeout_s = drain_timeout_s
-        self._sockets: list[tuple[Path, int]] = [
-            (address.path, address.path.stat().st_ino) for address in addresses if address.path is not None
-        ]
+        self._sockets = _sockets(addresses)
 
     @classmethod
     def bind(
@@ -59,7 +57,14 @@ class Listener:
             )
         )
         bind(server, methods, clock)
-        bound = [address.with_port(_bind_one(server, address)) for address in addresses]
+        bound: list[Address] = []
+        try:
+            for address in addresses:
+                port = _bind_one(server, address)
+                bound.append(address.with_port(port))
+        except AddressError:
+            _remove_sockets(_sockets(bound))
+            raise
         return cls(server, bound, options.drain_timeout_s)
 
     async def start(self) -> None:
@@ -73,15 +78,23 @@ class Listener:
         What is still in flight after the drain time is cut.
         """
         await self._server.stop(self._drain_timeout_s)
-        for path, inode in self._sockets:
-            remove_socket(path, inode)
+        _remove_sockets(self._sockets)
+
+
+def _sockets(addresses: Sequence[Address]) -> list[tuple[Path, int]]:
+    return [(address.path, address.path.stat().st_ino) for address in addresses if address.path is not None]
+
+
+def _remove_sockets(sockets: Sequence[tuple[Path, int]]) -> None:
+    for path, inode in sockets:
+        remove_socket(path, inode)
 
 
 def _bind_one(server: grpc.aio.Server, address: Address) -> int:
     try:
         if address.path is None:
             return server.add_insecure_port(str(address))
-        with private_socket(address.path):
-            return server.add_insecure_port(str(address))
+        with private_socket(address.path) as name:
+            return server.add_insecure_port(f"unix:{name}")
     except RuntimeError:  # grpcio's word for any failure to bind; its log has the system's
         raise AddressError(f"{address}: cannot listen there; is the port in use?") from None

@@ -46,8 +46,9 @@ def test_a_socket_is_made_private(tmp_path: Path) -> None:
     """What is bound inside the block has mode 0600 from its first moment."""
     path = tmp_path / "s.sock"
     with socket.socket(socket.AF_UNIX) as server:
-        with private_socket(path):
-            server.bind(str(path))
+        with private_socket(path) as name:
+            server.bind(str(name))
+            assert stat.S_IMODE(name.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -56,9 +57,10 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "s.sock"
     with socket.socket(socket.AF_UNIX) as crashed:
         crashed.bind(str(path))
-    with socket.socket(socket.AF_UNIX) as server, private_socket(path):
-        server.bind(str(path))
+    with socket.socket(socket.AF_UNIX) as server, private_socket(path) as name:
+        server.bind(str(name))
     assert path.is_socket()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_live_socket_is_left_alone(tmp_path: Path) -> None:

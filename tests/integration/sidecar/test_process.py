@@ -123,12 +123,28 @@ def test_the_socket_is_private_and_kept_from_a_second_server(models: Path) -> No
             assert third.process.poll() is None
 
 
+def test_a_server_that_stops_leaves_its_successors_socket(models: Path) -> None:
+    """A socket file that was removed and made anew by another server outlives the first one's end (E9)."""
+    with process_sidecar(models) as first:
+        path = Path(first.target.removeprefix("unix:"))
+        path.unlink()
+        with process_sidecar(models, "--listen", first.target) as second:
+            assert first.stop() == 0
+            assert list(path.parent.glob(".*")) == []
+            with grpc.insecure_channel(first.target) as channel:
+                assert describe(channel).ready
+            second.stop()
+        assert not path.exists()
+
+
 def test_a_port_in_use_is_one_clear_line(models: Path) -> None:
     """A port that somebody has is named, and nothing is shared without a word (F4)."""
     with process_sidecar(models, "--listen", "127.0.0.1:0") as sidecar:
         address = sidecar.log.read_text().split("listening on ")[1].split()[1]
-        done = command("serve", "--models", models, "--listen", address, "--http", "off")
-        assert done.returncode == 1
+        other = models.parent / "other.sock"
+        listen = ("--listen", f"unix:{other}", "--listen", address)
+        done = command("serve", "--models", models, *listen, "--http", "off")
+        assert (done.returncode, other.exists()) == (1, False)
         assert f"inference-server: {address}: cannot listen there" in done.stderr
         assert "Traceback" not in done.stderr
 
