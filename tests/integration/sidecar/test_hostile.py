@@ -103,6 +103,20 @@ def test_an_absurd_request_is_refused_in_words(
     assert (caught.value.code().name, text in caught.value.details()) == (code, True), caught.value.details()
 
 
+def test_the_bound_on_a_message_holds_for_question_and_answer(sidecar: ProcessSidecar) -> None:
+    """Millions of rows below 64 MiB are answered, a message above is refused before it is read (D12)."""
+    rows = 5_500_000
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(sidecar.target, options=options) as channel:
+        ask = stub(channel, "Predict", wire.PredictResponse)
+        part = wire.PredictPart(model="one", rows=rows, features=ROW * rows)
+        answer = ask(wire.PredictRequest(parts=[part]), timeout=30).parts[0]
+        assert list(answer.outputs[0].shape) == [rows, 1]
+        with pytest.raises(grpc.RpcError) as caught:
+            ask(wire.PredictRequest(id="x" * (2 << 20), parts=[part]), timeout=30)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 def scrambled() -> Iterator[bytes]:
     """Random bytes, and good messages with some bytes changed."""
     chance = random.Random(7)  # noqa: S311 - a repeatable stream of bytes

@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from onnx_files import endless_model, score_contract, score_model
+from open_inference.v2 import inference_pb2 as oip
 from sidecars import ThreadSidecar, describe, eventually, put, stub, thread_sidecar
 from tickserve.v1 import predictor_pb2 as wire
 
@@ -218,7 +219,10 @@ def test_health_follows_readiness(models: Path) -> None:
         )(health_pb2.HealthCheckRequest(service="nobody"))
         assert next(unknown).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
         unknown.cancel()
+        ready = stub(channel, "/inference.GRPCInferenceService/ServerReady", oip.ServerReadyResponse)
+        assert ready(oip.ServerReadyRequest(), timeout=5).ready
         sidecar.run(_begin(sidecar))
+        assert not ready(oip.ServerReadyRequest(), timeout=5).ready
         seen.put(next(watch).status)
         assert next(watch, None) is None
     assert list(seen.queue) == [

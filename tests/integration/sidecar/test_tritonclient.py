@@ -91,6 +91,7 @@ def test_an_answer_comes_raw_with_version_and_id(client: triton.InferenceServerC
         ({"inputs": [features(ROWS[:, :2])]}, "INVALID_ARGUMENT", r"came shape \[2, 2\]"),
         ({"outputs": [triton.InferRequestedOutput("nope")]}, "INVALID_ARGUMENT", "nope"),
         ({"inputs": [features(ROWS * np.nan)], "model_name": "momentum"}, "INVALID_ARGUMENT", "nan"),
+        ({"timeout": 1}, "DEADLINE_EXCEEDED", "nothing was run"),
     ],
 )
 def test_a_wrong_call_gets_its_status_and_a_text(
@@ -100,6 +101,20 @@ def test_a_wrong_call_gets_its_status_and_a_text(
     with pytest.raises(InferenceServerException, match=text) as caught:
         client.infer(**({"model_name": "plain", "inputs": [features()]} | call))
     assert caught.value.status() == f"StatusCode.{status}"
+
+
+def test_a_timeout_of_0_is_no_limit_and_a_text_is_none(sidecar: ThreadSidecar) -> None:
+    """A client that says 0 means no limit; one that says a word is told what was expected (D15)."""
+    request = ours.ModelInferRequest(model_name="plain")
+    tensor = request.inputs.add(name="features", datatype="FP32", shape=ROWS.shape)
+    tensor.contents.fp32_contents.extend(ROWS.ravel().tolist())
+    request.parameters["timeout"].int64_param = 0
+    with grpc.insecure_channel(sidecar.unix) as channel:
+        call = stub(channel, "/inference.GRPCInferenceService/ModelInfer", ours.ModelInferResponse)
+        assert call(request, timeout=5).model_name == "plain"
+        request.parameters["timeout"].string_param = "soon"
+        with pytest.raises(grpc.RpcError, match="expected int64_param in microseconds, came string_param"):
+            call(request, timeout=5)
 
 
 def test_a_stream_keeps_order_and_survives_an_error(client: triton.InferenceServerClient) -> None:
