@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inference_server.core.contract import ContractError, check_model_name
+from inference_server.core.contract import check_model_name
+from inference_server.core.errors import ContractError
 from inference_server.serving.policy import All, Latest, Specific, VersionPolicy
 
 

@@ -16,13 +16,12 @@ from inference_server.core.contract import (
     MAX_INT64,
     MAX_WINDOW,
     Contract,
-    ContractError,
     FeatureRange,
-    GoldenOutput,
-    GoldenVectors,
     NanPolicy,
     check_model_name,
 )
+from inference_server.core.errors import ContractError
+from inference_server.core.golden import GoldenOutput, GoldenVectors
 from inference_server.core.tensor import Array
 from model_export.adversary import Adversary, AdversaryOptions
 from model_export.artefact import LAYOUTS, Layout, digest, place, seal, write

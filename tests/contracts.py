@@ -4,15 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from inference_server.core.contract import (
-    Contract,
-    FeatureRange,
-    GoldenOutput,
-    GoldenVectors,
-    NanPolicy,
-    OutputKind,
-    OutputMeaning,
-)
+from inference_server.core.contract import Contract, FeatureRange, NanPolicy, OutputKind, OutputMeaning
+from inference_server.core.golden import GoldenOutput, GoldenVectors
 
 
 def make_contract(**changes: Any) -> Contract:

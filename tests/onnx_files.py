@@ -10,12 +10,11 @@ from inference_server.core.contract import (
     METADATA_KEY,
     Contract,
     FeatureRange,
-    GoldenOutput,
-    GoldenVectors,
     NanPolicy,
     OutputKind,
     OutputMeaning,
 )
+from inference_server.core.golden import GoldenOutput, GoldenVectors
 
 IR_VERSION = 10
 OPSET = 17

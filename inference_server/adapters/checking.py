@@ -14,7 +14,8 @@ from inference_server.adapters.model_repository import (
     FolderRepositoryOptions,
 )
 from inference_server.adapters.vetting_process import VettingProcess, VettingProcessOptions
-from inference_server.core.contract import Contract, ContractError, check_model_name
+from inference_server.core.contract import Contract, check_model_name
+from inference_server.core.errors import ContractError
 from inference_server.serving.vetting import Step, Verdict
 
 COMPARED: Final = {

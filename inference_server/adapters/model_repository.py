@@ -29,7 +29,8 @@ from inference_server.adapters.model_file import (
     version_of,
 )
 from inference_server.core.clock import Clock
-from inference_server.core.contract import ContractError, check_model_name
+from inference_server.core.contract import check_model_name
+from inference_server.core.errors import ContractError
 from inference_server.core.servable import ServableId
 from inference_server.serving.repository import Candidate, ChangedError, Scan
 

@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from inference_server.adapters.onnx_session import OnnxSession, plain, sample_inputs
-from inference_server.core.contract import METADATA_KEY, Contract, ContractError
-from inference_server.core.errors import InvalidRequestError
+from inference_server.core.contract import METADATA_KEY, Contract
+from inference_server.core.errors import ContractError, InvalidRequestError
 from inference_server.core.servable import ServableId
 from inference_server.core.tensor import NUMPY_DTYPES, Array, TensorSpec
 from inference_server.serving.loader import LoadError

@@ -13,13 +13,8 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from inference_server.adapters.onnx_session import OnnxSession, plain, sample_inputs
-from inference_server.core.contract import (
-    METADATA_KEY,
-    Contract,
-    ContractError,
-    OutputKind,
-    OutputMeaning,
-)
+from inference_server.core.contract import METADATA_KEY, Contract, OutputKind, OutputMeaning
+from inference_server.core.errors import ContractError
 from inference_server.core.tensor import VARIABLE, TensorSpec
 from inference_server.serving.loader import LoadError
 from inference_server.serving.vetting import Step, Verdict

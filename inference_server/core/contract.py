@@ -7,7 +7,6 @@ part of the history, the NaN policy) and the outputs (names, kinds, classes and 
 range, golden vectors and provenance may differ between two versions of one contract.
 """
 
-import base64
 import enum
 import hashlib
 import json
@@ -15,26 +14,19 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from inference_server.core.tensor import NUMPY_DTYPES, Array
+from inference_server.core.errors import ContractError
+from inference_server.core.golden import GoldenVectors
 
 METADATA_KEY: Final = "tickserve.contract"
 FORMAT: Final = 1
 FEATURES_DTYPE: Final = "FP32"
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 MEANINGS: Final = ("BUY", "SELL", "HOLD", "")
-WORST_ROWS: Final = 5
 # What the wire's integers hold.
 MAX_INT64: Final = 2**63 - 1
 MAX_WINDOW: Final = 2**32 - 1
-
-
-class ContractError(ValueError):
-    """A contract that cannot be read or contradicts itself; the text names the field."""
 
 
 class NanPolicy(enum.Enum):
@@ -72,63 +64,6 @@ class FeatureRange:
 
     low: float
     high: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class GoldenOutput:
-    """What the fitted estimator answered to the golden rows.
-
-    A served value v fits an expected value e when |v - e| <= atol + rtol * |e|, or both are the same NaN
-    or infinity. Labels carry atol = rtol = 0.
-    """
-
-    name: str
-    expected: Array
-    atol: float
-    rtol: float
-
-
-@dataclass(frozen=True, slots=True)
-class GoldenMismatch:
-    """One golden row on which a model does not answer as the estimator did."""
-
-    row: int
-    output: str
-    expected: tuple[float | str, ...]
-    came: tuple[float | str, ...]
-    error: float
-
-    def __str__(self) -> str:
-        return (
-            f"golden row {self.row}: output {self.output!r} is {_numbers(self.came)}, "
-            f"the estimator answered {_numbers(self.expected)} (off by {self.error:.3g})"
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class GoldenVectors:
-    """Inputs, float32, shape (rows, n_features), and what the estimator answered to them."""
-
-    inputs: NDArray[np.float32]
-    outputs: tuple[GoldenOutput, ...]
-
-    def mismatches(self, answers: Mapping[str, Array]) -> list[GoldenMismatch]:
-        """Return the rows that do not fit, the worst first, at most five an output."""
-        found: list[GoldenMismatch] = []
-        for golden in self.outputs:
-            came = answers[golden.name]
-            if (came.dtype == np.object_) != (golden.expected.dtype == np.object_):
-                raise ContractError(
-                    f"output {golden.name!r} is of dtype {came.dtype} on the golden rows, "
-                    f"expected {golden.expected.dtype}"
-                )
-            if came.shape != golden.expected.shape:
-                raise ContractError(
-                    f"output {golden.name!r} has shape {came.shape} on the golden rows, "
-                    f"expected {golden.expected.shape}"
-                )
-            found += _compare(golden, came)
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,15 +119,6 @@ class Contract:
                 "outputs: a name stands twice",
             ),
             (
-                self.golden.inputs.ndim == 2 and self.golden.inputs.shape[1] == n_features,
-                f"golden.inputs: expected shape (rows, {n_features}), came {self.golden.inputs.shape}",
-            ),
-            (
-                self.golden.inputs.dtype == np.float32,
-                f"golden.inputs: expected float32, came {self.golden.inputs.dtype}",
-            ),
-            (len(self.golden.inputs) > 0, "golden.inputs: expected at least one row"),
-            (
                 sorted(output.name for output in self.outputs)
                 == sorted(golden.name for golden in self.golden.outputs),
                 "golden.outputs: expected exactly the names of outputs",
@@ -204,17 +130,7 @@ class Contract:
         for output in self.outputs:
             _check_output(output)
         _check_texts(self)
-        for golden in self.golden.outputs:
-            if not (0 <= golden.atol < math.inf and 0 <= golden.rtol < math.inf):
-                raise ContractError(
-                    f"golden.outputs[{golden.name!r}]: expected tolerances of 0 or more, "
-                    f"came atol {golden.atol}, rtol {golden.rtol}"
-                )
-            if len(golden.expected) != len(self.golden.inputs):
-                raise ContractError(
-                    f"golden.outputs[{golden.name!r}]: expected {len(self.golden.inputs)} rows, "
-                    f"came {len(golden.expected)}"
-                )
+        self.golden.check(n_features)
 
     def to_json(self) -> str:
         """Write the document that goes under `METADATA_KEY`; the same contract gives the same text."""
@@ -224,18 +140,7 @@ class Contract:
             "version": self.version,
             **_must_match(self),
             "training_range": [[span.low, span.high] for span in self.training_ranges],
-            "golden": {
-                "inputs": _write_array(self.golden.inputs),
-                "outputs": [
-                    {
-                        "name": golden.name,
-                        "expected": _write_array(golden.expected),
-                        "atol": golden.atol,
-                        "rtol": golden.rtol,
-                    }
-                    for golden in self.golden.outputs
-                ],
-            },
+            "golden": self.golden.to_document(),
             "estimator": self.estimator,
             "libraries": dict(self.libraries),
             "trained_at_ns": self.trained_at_ns,
@@ -304,7 +209,6 @@ def _read_fields(document: Mapping[str, Any]) -> dict[str, Any]:
     features = document["features"]
     if features["dtype"] != FEATURES_DTYPE:
         raise ContractError(f"features.dtype: expected {FEATURES_DTYPE}, came {features['dtype']!r}")
-    golden = document["golden"]
     return {
         "model": _typed(document, "model", str),
         "version": _typed(document, "version", int),
@@ -324,18 +228,7 @@ def _read_fields(document: Mapping[str, Any]) -> dict[str, Any]:
         "training_ranges": tuple(
             FeatureRange(float(low), float(high)) for low, high in document["training_range"]
         ),
-        "golden": GoldenVectors(
-            inputs=cast("NDArray[np.float32]", _read_array(golden["inputs"])),
-            outputs=tuple(
-                GoldenOutput(
-                    name=_typed(output, "name", str),
-                    expected=_read_array(output["expected"]),
-                    atol=float(output["atol"]),
-                    rtol=float(output["rtol"]),
-                )
-                for output in golden["outputs"]
-            ),
-        ),
+        "golden": GoldenVectors.from_document(document["golden"]),
         "estimator": _typed(document, "estimator", str),
         "libraries": tuple(sorted((str(k), str(v)) for k, v in document["libraries"].items())),
         "trained_at_ns": _typed(document, "trained_at_ns", int),
@@ -377,68 +270,3 @@ def _check_texts(contract: Contract) -> None:
         raise ContractError(
             f"a text that is not Unicode: {error.object[error.start : error.end]!r}"
         ) from None
-
-
-def _write_array(array: Array) -> dict[str, Any]:
-    if array.dtype == np.object_:
-        return {
-            "datatype": "BYTES",
-            "shape": list(array.shape),
-            "texts": [str(v) for v in array.flat],
-        }
-    for datatype, dtype in NUMPY_DTYPES.items():
-        if array.dtype == dtype:
-            raw = np.ascontiguousarray(array).tobytes()
-            return {
-                "datatype": datatype,
-                "shape": list(array.shape),
-                "base64": base64.b64encode(raw).decode("ascii"),
-            }
-    raise ContractError(f"an array of dtype {array.dtype} cannot be written")
-
-
-def _read_array(document: Mapping[str, Any]) -> Array:
-    shape = tuple(document["shape"])
-    if not all(type(size) is int and size >= 0 for size in shape):
-        raise ContractError(f"shape: expected integers of 0 or more, came {document['shape']!r}")
-    if document["datatype"] == "BYTES":
-        return np.array(_texts(document["texts"], "texts"), dtype=np.object_).reshape(shape)
-    raw = base64.b64decode(document["base64"], validate=True)
-    return np.frombuffer(raw, dtype=NUMPY_DTYPES[document["datatype"]]).reshape(shape)
-
-
-def _compare(golden: GoldenOutput, came: Array) -> list[GoldenMismatch]:
-    rows = len(golden.expected)
-    if golden.expected.dtype == np.object_:
-        error = np.array(
-            [float(str(a) != str(b)) for a, b in zip(golden.expected.flat, came.flat, strict=True)]
-        )
-        bad = error > 0
-    else:
-        expected = golden.expected.astype(np.float64)
-        values = came.astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            same = (expected == values) | (np.isnan(expected) & np.isnan(values))
-            error = np.where(same, 0.0, np.abs(values - expected))
-            allowed = golden.atol + golden.rtol * np.abs(expected)
-            # Written so that a NaN on one side only, whose error is NaN, is bad.
-            bad = ~(same | (error <= np.where(np.isfinite(allowed), allowed, 0.0)))
-        error = np.where(np.isnan(error), np.inf, error)
-    row_error = np.where(bad, error, 0.0).reshape(rows, -1).max(axis=1)
-    worst = np.argsort(-row_error, kind="stable")[:WORST_ROWS]
-    return [
-        GoldenMismatch(
-            row=int(row),
-            output=golden.name,
-            expected=tuple(np.atleast_1d(golden.expected[row]).ravel().tolist()),
-            came=tuple(np.atleast_1d(came[row]).ravel().tolist()),
-            error=float(row_error[row]),
-        )
-        for row in worst
-        if row_error[row] > 0
-    ]
-
-
-def _numbers(values: Sequence[float | str]) -> str:
-    parts = [f"{v:.6g}" if isinstance(v, float) else str(v) for v in values]
-    return parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]"

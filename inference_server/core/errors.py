@@ -1,4 +1,4 @@
-"""Answers that are not predictions, grouped by what the caller should do.
+"""Answers that are not predictions, grouped by what the caller should do; and what is wrong with a contract.
 
 The text of each is written for the caller: it says what was expected and what came, and holds no path,
 no secret and no traceback. Which gRPC status each one meets is one table, in `rpc.status`.
@@ -35,3 +35,7 @@ class ContractMismatchError(ServingError):
 
 class InternalError(ServingError):
     """A bug, here or in the model's runtime. The text is fixed; the traceback is in the log only."""
+
+
+class ContractError(ValueError):
+    """A contract that cannot be read or contradicts itself; the text names the field."""

@@ -18,14 +18,8 @@ from inference_server.adapters.checking import check_file, contract_changes, pla
 from inference_server.adapters.model_repository import FolderRepository
 from inference_server.adapters.vetting import vet
 from inference_server.adapters.vetting_process import VettingProcess, VettingProcessOptions
-from inference_server.core.contract import (
-    METADATA_KEY,
-    FeatureRange,
-    GoldenOutput,
-    GoldenVectors,
-    OutputKind,
-    OutputMeaning,
-)
+from inference_server.core.contract import METADATA_KEY, FeatureRange, OutputKind, OutputMeaning
+from inference_server.core.golden import GoldenOutput, GoldenVectors
 
 STEPS = ["parse", "self-contained", "operators", "load", "contract", "answers"]
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from contracts import make_contract
 
-from inference_server.core.contract import Contract, ContractError, GoldenOutput, GoldenVectors
+from inference_server.core.contract import Contract
+from inference_server.core.errors import ContractError
+from inference_server.core.golden import GoldenOutput, GoldenVectors
 
 
 def test_a_written_contract_is_read_back_equal() -> None:
