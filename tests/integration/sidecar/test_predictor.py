@@ -92,6 +92,7 @@ def test_each_part_has_its_own_answer_or_status(channel: grpc.Channel) -> None:
     assert (first.model, first.version, len(first.digest)) == ("one", 1, 64)
     assert first.contract_hash == score_contract("one").hash
     assert list(first.outputs[0].shape) == [2, 1]
+    assert [model.versions[0].rows_answered for model in describe(channel).models] == [3, 1]
 
 
 def test_a_request_without_parts_is_answered(channel: grpc.Channel) -> None:
@@ -157,6 +158,14 @@ def test_describe_says_what_is_served(channel: grpc.Channel) -> None:
     assert version.contract.hash == score_contract("one").hash
     assert (version.contract.window, version.contract.includes_current_tick) == (20, True)
     assert [(spec.name, list(spec.shape)) for spec in version.inputs] == [("features", [-1, 3])]
+    assert 0 < version.warm_up_ns < 10**9
+    assert abs(time.time_ns() - version.available_since_ns) < 600 * 10**9
+    (output,) = version.contract.outputs
+    assert (output.name, output.kind, list(output.classes)) == ("score", wire.OutputMeaning.VALUE, [])
+    assert version.contract.nan_policy == wire.Contract.REFUSE
+    assert [(span.low, span.high) for span in version.contract.training_ranges] == [(-1, 1)] * 3
+    assert version.contract.trained_at_ns == score_contract("one").trained_at_ns
+    assert version.contract.estimator == "LinearRegression()"
     named = stub(channel, "DescribeModels", wire.DescribeModelsResponse)(
         wire.DescribeModelsRequest(models=["two", "nobody"]), timeout=5
     )
@@ -191,6 +200,29 @@ def test_a_bad_file_over_a_live_one_changes_nothing(
         put(models / "one.onnx", score_model("one", bias=2.0))
         sidecar.settle()
         assert describe(channel).models[0].problem == ""
+
+
+def test_the_index_says_why_a_file_is_not_served(sidecar: ThreadSidecar, models: Path) -> None:
+    """Each version has its reason, a model with no version too; `ready` leaves only what answers (A2, A5)."""
+    put(models / "one.onnx", score_model("one", bias=0.01, contract=score_contract("one")))
+    put(models / "cut.onnx", score_model("cut")[:-100])
+    put(models / "wrong.onnx", score_model("wrong", bias=0.01, contract=score_contract("wrong")))
+    sidecar.settle()
+    with grpc.insecure_channel(sidecar.unix) as channel:
+        ask = stub(channel, "/inference.GRPCInferenceService/RepositoryIndex", oip.RepositoryIndexResponse)
+        index = {model.name: model for model in ask(oip.RepositoryIndexRequest(), timeout=5).models}
+        ready = ask(oip.RepositoryIndexRequest(ready=True), timeout=5).models
+    assert {name: (model.version, model.state) for name, model in index.items()} == {
+        "cut": ("", "UNAVAILABLE"),
+        "one": ("1", "READY"),
+        "two": ("1", "READY"),
+        "wrong": ("1", "UNAVAILABLE"),
+    }
+    assert "cut off" in index["cut"].reason
+    assert "the new file is refused: it does not answer as the estimator did" in index["one"].reason
+    assert "it does not answer as the estimator did" in index["wrong"].reason
+    assert index["two"].reason == ""
+    assert [model.name for model in ready] == ["one", "two"]
 
 
 def health(channel: grpc.Channel, service: str = "") -> int:

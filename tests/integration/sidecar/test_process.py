@@ -20,6 +20,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import TensorProto, helper
 from onnx_files import endless_model, score_contract, score_model
@@ -107,6 +108,20 @@ def test_a_run_that_hangs_starves_nobody_and_does_not_keep_the_process(models: P
         log = sidecar.log.read_text()
         assert "ending although work goes on that cannot be stopped" in log
         assert "Traceback" not in log
+
+
+def test_a_killed_server_leaves_no_vetting_process(models: Path) -> None:
+    """A file that spins in its judge does not go on spinning when the server is killed (C9)."""
+    put(models / "spins.onnx", endless_model())
+    with process_sidecar(models, wait=False) as sidecar:
+        eventually(lambda: "found model=spins" in sidecar.log.read_text(), "it is being vetted")
+        (judge,) = psutil.Process(sidecar.process.pid).children()
+        before_s = judge.cpu_times().user
+        eventually(lambda: judge.cpu_times().user > before_s + 0.2, "its judge spins")
+        sidecar.stop(signal.SIGKILL)
+        eventually(
+            lambda: not judge.is_running() or judge.status() == psutil.STATUS_ZOMBIE, "the judge is gone"
+        )
 
 
 def test_the_socket_is_private_and_kept_from_a_second_server(models: Path) -> None:
