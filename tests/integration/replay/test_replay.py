@@ -103,6 +103,8 @@ def assert_complete(summary: Summary, out: Path, ticks: int = 2 * TICKS) -> None
     """Assert one outcome for each strategy and tick, in the summary and in the file."""
     for strategy in summary.strategies:
         assert sum(strategy.outcomes.values()) == strategy.ticks == ticks
+    assert summary.calls is not None
+    assert summary.calls.requests == summary.calls.answered + summary.calls.failed + summary.calls.missed
     written = outcomes(out)
     assert len(written) == ticks
     assert all(set(each) == TRADITIONAL | LEARNED for each in written)

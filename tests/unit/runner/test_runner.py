@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from fixtures_features import Touchy
 from fixtures_ticks import tick, ticks
+from sidecars import eventually
 
 from strategy_client.bindings import Bindings, Wanted
 from strategy_client.configuration import ConfigurationError, StrategyConfig
 from strategy_client.events import MarketTick, NoSignal, Outcome, Reason, Signal, SignalResult
 from strategy_client.executor import MAX_LOGGED_ERRORS, StrategyExecutor
 from strategy_client.features import FeatureSet
+from strategy_client.predictor.backoff import Backoff, BackoffOptions
 from strategy_client.predictor.description import (
     Contract,
     Description,
@@ -510,6 +512,40 @@ def test_processor_is_told_the_meanings_once_a_binding() -> None:
     bindings.refresh()
     last(runner, range(1, 8))
     assert processor.bound == [ClassMeanings(("0", "1"), ("SELL", "BUY"))]
+
+
+@pytest.mark.parametrize("refused", [True, False], ids=["refused", "answered under the new contract"])
+def test_another_contract_is_bound_again_by_itself(refused: bool) -> None:
+    """H5: a model swapped to a contract with other meanings is bound anew, and the processor told.
+
+    Until then each tick is CONTRACT_MISMATCH; nobody but the strategy itself has to notice.
+    """
+    served = contract()
+
+    def answer(question: Question) -> Answer:
+        if refused and question.contract_hash != served.hash:
+            return Refusal(Reason.CONTRACT_MISMATCH, "another contract is served")
+        return yes(question, contract_hash=served.hash)
+
+    processor = LearnedScripted()
+    bindings = Bindings(
+        [Wanted("l", processor.model, processor.features)],
+        lambda _models: description(served),
+        Backoff(BackoffOptions(first_ms=1, longest_ms=1)),
+    )
+    executors = [StrategyExecutor(processor, config("l"))]
+    runner = StrategyRunner(executors, RecordingPredictor(answer), bindings)
+    bindings.start()
+    assert reasons(last(runner)) == ["BUY"]
+    outputs = (
+        OutputMeaning("label", OutputKind.LABEL, ("0", "1"), ("BUY", "SELL")),
+        OutputMeaning("probabilities", OutputKind.PROBABILITIES, ("0", "1"), ("BUY", "SELL")),
+    )
+    served = contract(hash="h2", outputs=outputs)
+    assert reasons(runner.process(tick(103))) == [Reason.CONTRACT_MISMATCH]
+    eventually(lambda: reasons(runner.process(tick(104))) == ["BUY"], "the strategy is bound again")
+    bindings.close()
+    assert [each.meanings for each in processor.bound] == [("SELL", "BUY"), ("BUY", "SELL")]
 
 
 def test_runner_without_a_sidecar_says_so() -> None:

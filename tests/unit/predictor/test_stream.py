@@ -1,0 +1,125 @@
+"""One stream's bookkeeping, over a stream in memory."""
+
+import queue
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from tickserve.v1 import predictor_pb2 as pb
+
+from strategy_client.events import Reason
+from strategy_client.predictor.port import Question, Refusal
+from strategy_client.predictor.stream import MAX_UNANSWERED, MAX_UNSENT, PredictSession, StreamedAnswers
+
+QUESTIONS = [Question("m", np.ones((1, 1), np.float32))]
+
+
+class Verdicts:
+    """Counts what is reported."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def answered(self) -> None:
+        """Count."""
+        self.counts["answered"] += 1
+
+    def failed(self) -> None:
+        """Count."""
+        self.counts["failed"] += 1
+
+    def missed(self) -> None:
+        """Count."""
+        self.counts["missed"] += 1
+
+    def late(self) -> None:
+        """Count."""
+        self.counts["late"] += 1
+
+
+class StreamInMemory:
+    """What is sent can be taken from `requests`; what is put into `responses` comes."""
+
+    def __init__(self) -> None:
+        self.responses: queue.SimpleQueue[pb.PredictResponse | None] = queue.SimpleQueue()
+
+    def open(self, requests: Iterator[pb.PredictRequest]) -> "StreamInMemory":
+        """Be the stream."""
+        self.requests = requests
+        return self
+
+    def __iter__(self) -> Iterator[pb.PredictResponse]:
+        """Give responses until there is None."""
+        return iter(self.responses.get, None)
+
+    def cancel(self) -> bool:
+        """End."""
+        self.responses.put(None)
+        return True
+
+
+class Driven:
+    """A session with its stream and all that it reports."""
+
+    def __init__(self) -> None:
+        self.stream = StreamInMemory()
+        self.verdicts = Verdicts()
+        self.ended: list[str] = []
+        self.session = PredictSession(
+            self.stream.open, self.verdicts, lambda _session, cause: self.ended.append(cause)
+        )
+        self.session.start()
+
+    def send(self, request_id: str, timeout_s: float = 60.0) -> tuple[StreamedAnswers, str]:
+        """Send a question; return what is pending, and the problem if there was one."""
+        deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
+        pending = StreamedAnswers(request_id, QUESTIONS, deadline_ns, self.session, self.verdicts)
+        return pending, self.session.send(pb.PredictRequest(id=request_id), pending)
+
+
+@pytest.fixture
+def driven() -> Iterator[Driven]:
+    """Give a session, closed afterwards."""
+    it = Driven()
+    yield it
+    it.session.close()
+
+
+def test_request_that_nobody_waits_for_is_not_sent(driven: Driven) -> None:
+    """E1: a request whose deadline passed in the queue never leaves."""
+    expired, _ = driven.send("expired", timeout_s=0.0)
+    driven.send("alive")
+    (refusal,) = expired.result()
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason is Reason.DEADLINE_EXCEEDED
+    assert next(driven.stream.requests).id == "alive"
+
+
+def test_what_waits_to_be_sent_is_bounded(driven: Driven) -> None:
+    """A stream that takes nothing holds no more than the bound; the next one is refused at once."""
+    problems = [driven.send(str(index))[1] for index in range(MAX_UNSENT + 1)]
+    assert not any(problems[:-1])
+    assert problems[-1] == f"{MAX_UNSENT} requests wait to be sent already"
+
+
+def test_what_is_unanswered_is_bounded(driven: Driven) -> None:
+    """A sidecar that takes everything and answers nothing holds no more than the bound."""
+    for index in range(MAX_UNANSWERED):
+        assert driven.send(str(index))[1] == ""
+        next(driven.stream.requests)
+    assert driven.send("more")[1] == f"{MAX_UNANSWERED} requests are unanswered already"
+
+
+def test_end_of_the_stream_ends_everything(driven: Driven) -> None:
+    """When the sidecar ends the stream the unanswered fail, and whoever feeds the stream is let go."""
+    pending, _ = driven.send("unanswered")
+    assert next(driven.stream.requests).id == "unanswered"
+    driven.stream.responses.put(None)
+    (refusal,) = pending.result()
+    assert isinstance(refusal, Refusal)
+    assert (refusal.reason, refusal.detail) == (Reason.UNAVAILABLE, "the sidecar ended the stream")
+    assert list(driven.stream.requests) == []
+    assert driven.send("after")[1] == "the stream to the sidecar has ended"
+    assert driven.verdicts.counts == {"failed": 1}
