@@ -91,6 +91,8 @@ class InferenceClient:
             response = self._stub.predict(request, timeout=timeout_s)
         except grpc.RpcError as error:
             raise error_of(error, self.target) from None
+        except ValueError:
+            raise self._closed_error() from None
         if response.parts and response.parts[0].status.code:
             status = response.parts[0].status
             meaning = meaning_of(status.code)
@@ -110,6 +112,8 @@ class InferenceClient:
             response = self._stub.describe_models(request, timeout=timeout_s, wait_for_ready=True)
         except grpc.RpcError as error:
             raise error_of(error, self.target) from None
+        except ValueError:
+            raise self._closed_error() from None
         return read_description(response)
 
     def wait_ready(self, timeout_s: float = 10.0) -> Description:
@@ -142,6 +146,10 @@ class InferenceClient:
         self._closed.set()
         self._connection.close()
         self._channel.close()
+
+    def _closed_error(self) -> SidecarUnavailableError:
+        # A ValueError is how gRPC says that the channel is closed.
+        return SidecarUnavailableError(Reason.UNAVAILABLE, f"{self.target}: the client is closed")
 
 
 def _not_ready(description: Description) -> str:

@@ -146,7 +146,7 @@ def _read_model(model: pb.ModelDescription) -> ModelDescription:
 def _read_version(version: pb.VersionDescription) -> VersionDescription:
     return VersionDescription(
         version=version.version,
-        state=VersionState[pb.VersionDescription.State.Name(version.state)],
+        state=_STATES.get(version.state, VersionState.STATE_UNSPECIFIED),
         reason=version.reason,
         digest=version.digest,
         contract=_read_contract(version.contract) if version.HasField("contract") else None,
@@ -176,6 +176,7 @@ def _read_contract(contract: pb.Contract) -> Contract:
     )
 
 
+_STATES: Final = {state.value: state for state in VersionState}
 _KINDS: Final = {
     pb.OutputMeaning.LABEL: OutputKind.LABEL,
     pb.OutputMeaning.PROBABILITIES: OutputKind.PROBABILITIES,

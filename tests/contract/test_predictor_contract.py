@@ -190,3 +190,16 @@ def test_absent_sidecar_is_said_so(tmp_path: Path) -> None:
             alone.predict("up", ROW)
         with pytest.raises(SidecarUnavailableError, match=r"not ready after 0\.1 s"):
             alone.wait_ready(0.1)
+
+
+def test_closed_client_says_so(client: InferenceClient) -> None:
+    """After `close` every way to ask is an error or a refusal in words, whoever still holds the client."""
+    client.close()
+    for ask in (lambda: client.predict("up", ROW), client.describe, lambda: client.wait_ready(0.1)):
+        with pytest.raises(SidecarUnavailableError, match=r"closed|not ready"):
+            ask()
+    (answer,) = client.submit(
+        [Question("up", np.array([ROW], np.float32))], time.monotonic_ns() + 10**9
+    ).result()
+    assert isinstance(answer, Refusal)
+    assert (answer.reason, answer.detail) == (Reason.UNAVAILABLE, f"{client.target}: the client is closed")

@@ -7,7 +7,14 @@ from tickserve.v1 import predictor_pb2 as pb
 
 from strategy_client.events import Reason
 from strategy_client.predictor.channel import TargetError, check_target
-from strategy_client.predictor.codec import MalformedAnswerError, read_response, read_tensor, write_request
+from strategy_client.predictor.codec import (
+    MalformedAnswerError,
+    read_description,
+    read_response,
+    read_tensor,
+    write_request,
+)
+from strategy_client.predictor.description import VersionState
 from strategy_client.predictor.port import Prediction, Question, Refusal
 from strategy_client.predictor.status import meaning_of
 
@@ -124,6 +131,14 @@ def test_status_becomes_a_reason(code: str, of_part: Reason, of_call: Reason) ->
     status = pb.PartStatus(code=number, message="why")
     assert read_response(part(status=status), [question()]) == [Refusal(of_part, "why")]
     assert read_response(pb.PredictResponse(error=status), [question()]) == [Refusal(of_call, "why")]
+
+
+def test_state_of_a_newer_sidecar_is_read_as_unknown() -> None:
+    """A version in a state that this client does not know is described, and not taken for available."""
+    version = pb.VersionDescription(version=1, state=17)  # type: ignore[arg-type] no state of this schema
+    response = pb.DescribeModelsResponse(models=[pb.ModelDescription(name="m", versions=[version])])
+    (read,) = read_description(response).models["m"].versions
+    assert read.state is VersionState.STATE_UNSPECIFIED
 
 
 def test_unknown_status_number_is_unavailable() -> None:
