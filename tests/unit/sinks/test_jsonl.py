@@ -5,6 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pytest
 from fixtures_ticks import tick
 
 from strategy_client.events import NoSignal, Reason, Signal
@@ -54,3 +55,14 @@ def test_metadata_of_any_type_is_written_as_json(tmp_path: Path) -> None:
         "array": [0, 1],
         "time": "2024-08-08 09:15:00+00:00",
     }
+
+
+def test_file_is_written_anew_by_one_at_a_time(tmp_path: Path) -> None:
+    """What a run before wrote is gone; while one writes another cannot, and harms nothing."""
+    path = tmp_path / "f.jsonl"
+    path.write_text("left over from a longer run\n")
+    with JsonLinesFile(path) as file:
+        file.write({"a": 1})
+        with pytest.raises(OSError, match=r"f\.jsonl: another process is writing it"):
+            JsonLinesFile(path)
+    assert path.read_text() == '{"a":1}\n'
