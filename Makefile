@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 OWN := inference_server strategy_client model_export tests examples benchmarks
-PROTOS := tickserve/v1/predictor.proto open_inference/v2/inference.proto
+PROTOS := $(shell cd proto && find . -name '*.proto' | sort)
 
 .PHONY: help
 help: ## this list
@@ -77,9 +77,7 @@ proto: $(INSTALLED) ## generate the code beside the .proto files
 proto-check: $(INSTALLED)
 	@rm -rf build/proto && mkdir -p build/proto
 	@$(call generate,$(CURDIR)/build/proto)
-	@for file in $$(cd build/proto && find . -type f); do \
-		diff -u proto/$$file build/proto/$$file || { echo "generated code is out of date: run 'make proto'"; exit 1; }; \
-	done
+	@diff -ru -x '*.proto' -x __pycache__ proto build/proto || { echo "generated code is out of date: run 'make proto'"; exit 1; }
 
 .PHONY: clean
 clean: ## remove what was made, except the downloads
