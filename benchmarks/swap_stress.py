@@ -34,6 +34,7 @@ TREES: Final = 10
 RATE_HZ: Final = 100.0
 SWAP_TIMEOUT_S: Final = 30.0
 POLL_S: Final = 0.005
+WARM_UP_S: Final = 2.0
 SAMPLE_EVERY_SWAPS: Final = 20
 # The first swaps fill caches and pools; a slope is taken after them.
 SETTLING_PART: Final = 0.2
@@ -102,7 +103,7 @@ def swap(sidecar: OwnSidecar, client: InferenceClient, forest: Forest) -> float:
             return (time.perf_counter() - began_s) * 1e3
         if time.perf_counter() - began_s > SWAP_TIMEOUT_S:
             raise RuntimeError(f"version {forest.version} is not served: {model.problem}\n{sidecar.tail()}")
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # to ask without a pause would be a load of its own
 
 
 def stress(swaps: int, idle_s: float) -> dict[str, Any]:
@@ -120,9 +121,9 @@ def stress(swaps: int, idle_s: float) -> dict[str, Any]:
         assert sidecar.pid is not None
         clients = stack.enter_context(client_processes(sidecar.target, facts))
         begin("warm-up", clients)
-        time.sleep(2)
+        time.sleep(WARM_UP_S)  # clients ask on meanwhile
         begin("idle", clients)
-        time.sleep(idle_s)
+        time.sleep(idle_s)  # the same
         begin("swaps", clients)
         sizes, taken_ms = [Size.of(sidecar.pid, 0)], []
         for number in range(1, swaps + 1):

@@ -154,7 +154,7 @@ def _watch(caller: Caller) -> None:
                 live.update(shown, refresh=True)
             else:
                 out.print(shown)
-            time.sleep(WATCH_INTERVAL_S)
+            time.sleep(WATCH_INTERVAL_S)  # the pause between two looks
 
 
 def _addresses(texts: Sequence[str]) -> tuple[Address, ...]:

@@ -52,7 +52,7 @@ class History(Sequence[MarketTick]):
         for key, follower in self._followers.items():
             try:
                 follower.update(price)
-            except Exception:
+            except Exception:  # a user's feature may raise anything; the tick goes on without it
                 log.exception("%s raised on %s and begins anew", key, tick)
                 raised.append(key)
         for key in raised:

@@ -135,9 +135,10 @@ class StreamedAnswers:
 
 
 class PredictSession:
-    """The life of one stream. It ends once, and then everything unanswered has failed.
+    """The life of one stream. It ends once, and then everything unanswered fails.
 
-    `on_end` is called on the reader thread with the cause, after that.
+    `on_end` is called on the reader thread with the cause, before that: whoever sees such a failure and asks
+    again is not sent to this stream any more.
     """
 
     def __init__(
@@ -208,7 +209,7 @@ class PredictSession:
             self._ended = True
             unanswered = list(self._unanswered.values())
             self._unanswered.clear()
-        for pending in unanswered:
-            pending.settle(None, cause)
         self._unsent.put(None)
         self._on_end(self, cause)
+        for pending in unanswered:
+            pending.settle(None, cause)

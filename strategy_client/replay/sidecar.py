@@ -122,7 +122,7 @@ class OwnSidecar:
             problem = f"still loading: {', '.join(undecided)}" if undecided else "no stream to it"
             if not undecided and client.wait_connected(CALL_TIMEOUT_S):
                 return description
-            time.sleep(POLL_S)
+            time.sleep(POLL_S)  # a process outside has no event to wait for
         raise SidecarError(f"the sidecar is not ready after {timeout_s:g} s: {problem}\n{self.tail()}")
 
     def replace(self, client: InferenceClient, model: str, file: Path) -> str:
@@ -151,7 +151,7 @@ class OwnSidecar:
                 refused_since_s = math.inf
             elif time.monotonic() - (refused_since_s := min(refused_since_s, time.monotonic())) > SETTLED_S:
                 return now.problem
-            time.sleep(POLL_S)
+            time.sleep(POLL_S)  # a process outside has no event to wait for
         raise SidecarError(
             f"{file}: the sidecar did not serve it as {model!r} within {SWAP_TIMEOUT_S:g} s\n{self.tail()}"
         )

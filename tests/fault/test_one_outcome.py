@@ -166,7 +166,7 @@ def test_faults_of_every_kind(undisturbed: list[list[Outcome]], seed: int) -> No
 
     A learned signal is always that of its own tick in an undisturbed run, and no signal has its reason.
     """
-    came = run(Chaos(seed), 15)
+    came = run(Chaos(seed), 50)
     seen = set()
     for outcomes, expected in zip(came, undisturbed, strict=True):
         assert [o.strategy_id for o in outcomes] == [o.strategy_id for o in expected]

@@ -66,11 +66,12 @@ class Driven:
     def __init__(self) -> None:
         self.stream = StreamInMemory()
         self.verdicts = Verdicts()
-        self.ended: list[str] = []
-        self.session = PredictSession(
-            self.stream.open, self.verdicts, lambda _session, cause: self.ended.append(cause)
-        )
+        self.ended: list[tuple[str, dict[str, int]]] = []
+        self.session = PredictSession(self.stream.open, self.verdicts, self._end)
         self.session.start()
+
+    def _end(self, _session: PredictSession, cause: str) -> None:
+        self.ended.append((cause, dict(self.verdicts.counts)))
 
     def send(self, request_id: str, timeout_s: float = 60.0) -> tuple[StreamedAnswers, str]:
         """Send a question; return what is pending, and the problem if there was one."""
@@ -113,7 +114,10 @@ def test_what_is_unanswered_is_bounded(driven: Driven) -> None:
 
 
 def test_end_of_the_stream_ends_everything(driven: Driven) -> None:
-    """When the sidecar ends the stream the unanswered fail, and whoever feeds the stream is let go."""
+    """When the sidecar ends the stream the unanswered fail, and whoever feeds the stream is let go.
+
+    The owner is told before anybody sees a failure, who could ask this stream again otherwise.
+    """
     pending, _ = driven.send("unanswered")
     assert next(driven.stream.requests).id == "unanswered"
     driven.stream.responses.put(None)
@@ -123,3 +127,4 @@ def test_end_of_the_stream_ends_everything(driven: Driven) -> None:
     assert list(driven.stream.requests) == []
     assert driven.send("after")[1] == "the stream to the sidecar has ended"
     assert driven.verdicts.counts == {"failed": 1}
+    assert driven.ended == [("the sidecar ended the stream", {})]
