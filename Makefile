@@ -7,6 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# The sidecar sees to this itself; tests and benchmarks import ONNX Runtime on their own too.
+export ORT_DISABLE_TELEMETRY := 1
+
 OWN := inference_server strategy_client model_export tests examples benchmarks
 PROTOS := $(shell cd proto && find . -name '*.proto' | sort)
 
