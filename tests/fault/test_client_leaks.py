@@ -1,5 +1,6 @@
 """Clients that come and go leave nothing behind."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from strategy_client.predictor.port import Question, Refusal
 
 MODELS = Path(__file__).parents[2] / "models"
 ROUNDS = 50
+# gRPC's own pool of threads follows the load. One thing left behind by each client would be 200.
+GRPC_POOL = 10
 QUESTION = Question("es_momentum", np.ones((1, 3), np.float32))
 
 
@@ -20,6 +23,11 @@ def in_use() -> tuple[int, int]:
     """Return how many file descriptors and threads this process has."""
     process = psutil.Process()
     return process.num_fds(), process.num_threads()
+
+
+def ours() -> list[str]:
+    """Return the names of our own threads that run."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("tickserve")]
 
 
 def come_and_go(target: str) -> None:
@@ -46,5 +54,7 @@ def test_two_hundred_clients_leave_no_thread_and_no_file() -> None:
         for _ in range(ROUNDS):
             come_and_go(sidecar.target)
         eventually(
-            lambda: all(now <= then for now, then in zip(in_use(), before, strict=True)), "all is freed"
+            lambda: all(now <= then + GRPC_POOL for now, then in zip(in_use(), before, strict=True)),
+            "all is freed",
         )
+        assert ours() == []
