@@ -130,7 +130,7 @@ def run(
     began_s = time.perf_counter()
     for number in range(sys.maxsize):
         # An open loop: a slow answer does not lower the rate, so its wait is not left out.
-        time.sleep(max(0.0, began_s + number / rate_hz - time.perf_counter()))
+        time.sleep(max(0.0, began_s + number / rate_hz - time.perf_counter()))  # keeps the rate
         if ended.is_set():
             return seen
         phase = seen.setdefault(now[0], Phase())
