@@ -87,12 +87,13 @@ class OnnxLoader:
         """Sessions in memory."""
         return len(self._loaded)
 
-    def load(self, id_: ServableId, digest: str, model: bytes) -> OnnxServable:
+    def load(self, id_: ServableId, digest: str, model: bytes, memory_bytes: int) -> OnnxServable:
         """Load and warm up, or take the session that holds these bytes already.
 
         `digest` is the SHA-256 of `model`. Raises LoadError. One load at a time: a second one of the same
         bytes finds the first one's session.
         """
+        del memory_bytes
         with self._lock:
             loaded = self._loaded.get(digest)
             if loaded is None:

@@ -33,6 +33,10 @@ class ContractMismatchError(ServingError):
     """The contract asked for is not the one served. Bind again."""
 
 
+class RefusedError(ServingError):
+    """A model file or the server's state does not allow it; the text says what would have to change."""
+
+
 class InternalError(ServingError):
     """A bug, here or in the model's runtime. The text is fixed; the traceback is in the log only."""
 

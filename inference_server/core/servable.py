@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from inference_server.core.contract import Contract
@@ -77,8 +77,22 @@ class Servable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class VettingResult:
+    """What vetting said of the bytes that are served, and when, in wall time.
+
+    `verified`: golden rows were answered as the estimator answered them; False for a model without a
+    contract. `memory_bytes` is what loading and running it took of resident memory.
+    """
+
+    vetted_at_ns: int
+    verified: bool
+    text: str
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """What can be said of one version, at one moment."""
+    """What can be said of one version, at one moment. `vetting` is there while it is AVAILABLE."""
 
     id: ServableId
     state: State
@@ -90,6 +104,7 @@ class VersionStatus:
     available_since_ns: int = 0
     warm_up_ns: int = 0
     rows_answered: int = 0
+    vetting: VettingResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +112,14 @@ class ModelStatus:
     """All versions of one model, the newest first; the one that an unversioned call gets (0: none).
 
     `problem` says why what lies in the repository is not what is served; empty when it is.
+    `behind_since_ns` is the wall time since when it has not been, loading included; 0 when it is.
+    `pinned_version` is the one that a rollback went back to; 0 without one. `labels` hold a version by label.
     """
 
     name: str
     versions: tuple[VersionStatus, ...]
     default_version: int = 0
     problem: str = ""
+    behind_since_ns: int = 0
+    pinned_version: int = 0
+    labels: Mapping[str, int] = field(default_factory=dict)

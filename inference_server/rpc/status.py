@@ -10,6 +10,7 @@ from inference_server.core.errors import (
     InvalidRequestError,
     NotFoundError,
     OverloadedError,
+    RefusedError,
     ServingError,
     UnavailableError,
 )
@@ -35,6 +36,7 @@ CODES: Final[dict[type[ServingError], Code]] = {
     OverloadedError: Code.RESOURCE_EXHAUSTED,
     DeadlineExceededError: Code.DEADLINE_EXCEEDED,
     ContractMismatchError: Code.FAILED_PRECONDITION,
+    RefusedError: Code.FAILED_PRECONDITION,
     InternalError: Code.INTERNAL,
 }
 

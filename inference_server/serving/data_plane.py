@@ -29,9 +29,9 @@ from inference_server.core.errors import (
     ServingError,
     UnavailableError,
 )
-from inference_server.core.servable import Servable
+from inference_server.core.servable import Servable, VettingResult
 from inference_server.core.tensor import Array, TensorSpec
-from inference_server.serving.registry import Entry, Registry
+from inference_server.serving.registry import Entry, Registry, Which
 
 log: Final = logging.getLogger(__name__)
 
@@ -41,22 +41,26 @@ class Call:
     """Rows for one model.
 
     `inputs` hold an array by input name, C-contiguous, little-endian; an array alone is for the model's only
-    input. `version` 0 asks for the default version. Empty `outputs` ask for all. A `contract_hash` asks
-    for an answer under that contract or none.
+    input. `version` is a number, 0 for the default version, or a label. Empty `outputs` ask for all. A
+    `contract_hash` asks for an answer under that contract or none.
     """
 
     model: str
     inputs: Mapping[str, Array] | NDArray[np.float32]
-    version: int = 0
+    version: Which = 0
     outputs: tuple[str, ...] = ()
     contract_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What one servable answered: each output's spec (its shape as the signature has it) and array."""
+    """What one servable answered: each output's spec (its shape as the signature has it) and array.
+
+    `vetting` is what vetting said of its bytes.
+    """
 
     servable: Servable
+    vetting: VettingResult | None
     outputs: tuple[tuple[TensorSpec, Array], ...]
 
 
@@ -230,7 +234,7 @@ class DataPlane:
             return InternalError(f"model '{servable.id}' failed; the reason is in the server's log")
         if self._late(deadline_ns):
             return DeadlineExceededError("the model did not finish before the deadline")
-        return Answer(servable, tuple(zip(run.specs, arrays, strict=True)))
+        return Answer(servable, run.entry.vetting, tuple(zip(run.specs, arrays, strict=True)))
 
     def _late(self, deadline_ns: int | None) -> bool:
         return deadline_ns is not None and self._clock.monotonic_ns() >= deadline_ns

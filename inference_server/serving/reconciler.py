@@ -16,7 +16,7 @@ from inference_server.core.servable import Servable, ServableId
 from inference_server.serving.lifecycle import Lifecycle, Load, Retire
 from inference_server.serving.loader import Loader, LoadError
 from inference_server.serving.policy import VersionPolicy
-from inference_server.serving.registry import Registry
+from inference_server.serving.registry import Registry, Standing
 from inference_server.serving.repository import Candidate, ChangedError, ModelRepository, Watcher
 from inference_server.serving.vetting import Vetting
 
@@ -206,7 +206,7 @@ class Reconciler:
             raise LoadError(verdict.refusal)
         log.info(_line("vetted", candidate.id, candidate.digest))
         load = asyncio.create_task(
-            asyncio.to_thread(self._loader.load, candidate.id, candidate.digest, model)
+            asyncio.to_thread(self._loader.load, candidate.id, candidate.digest, model, verdict.memory_bytes)
         )
         try:
             return await asyncio.shield(load)
@@ -244,7 +244,7 @@ class Reconciler:
         self._shown = set(statuses)
         names = self._lifecycle.names()
         for name in names | self._shown_names:
-            self._registry.set_problem(name, self._lifecycle.problem(name))
+            self._registry.set_standing(name, Standing(problem=self._lifecycle.problem(name)))
         self._shown_names = names
 
 

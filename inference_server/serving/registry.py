@@ -6,13 +6,23 @@ replace it in one assignment, so a call sees either the old version or the new o
 
 import asyncio
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from inference_server.core.errors import NotFoundError, UnavailableError
-from inference_server.core.servable import ModelStatus, Servable, ServableId, State, VersionStatus
+from inference_server.core.servable import (
+    ModelStatus,
+    Servable,
+    ServableId,
+    State,
+    VersionStatus,
+    VettingResult,
+)
 from inference_server.serving.signature import Signature, shown
 
 DEFAULT_VERSION: Final = 0
+# A version by its number, 0 for the default one, or by its label.
+Which = int | str
 
 
 class Entry:
@@ -30,10 +40,14 @@ class Entry:
         "rows_answered",
         "servable",
         "signature",
+        "vetting",
     )
 
-    def __init__(self, servable: Servable, available_since_ns: int) -> None:
+    def __init__(
+        self, servable: Servable, available_since_ns: int, vetting: VettingResult | None = None
+    ) -> None:
         self.servable: Final = servable
+        self.vetting: Final = vetting
         self.signature: Final = Signature(servable)
         self.available_since_ns: Final = available_since_ns
         self.in_flight = 0
@@ -80,7 +94,25 @@ class Entry:
             available_since_ns=self.available_since_ns,
             warm_up_ns=servable.warm_up_ns,
             rows_answered=self.rows_answered,
+            vetting=self.vetting,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a model stands to what is wanted of it; see `ModelStatus` for the words.
+
+    `default_version` 0: the greatest available.
+    """
+
+    problem: str = ""
+    behind_since_ns: int = 0
+    default_version: int = 0
+    pinned_version: int = 0
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+
+DEFAULT_STANDING: Final = Standing()
 
 
 class Registry:
@@ -94,10 +126,10 @@ class Registry:
         self._named_required = bool(required)
         self._required = frozenset(required)
         self._entries: Mapping[ServableId, Entry] = {}
-        # The snapshot that calls read: (name, version), and (name, 0) for the default version.
-        self._snapshot: Mapping[tuple[str, int], Entry] = {}
+        # The snapshot that calls read: by version, by label, and 0 for the default version.
+        self._snapshot: Mapping[tuple[str, Which], Entry] = {}
         self._statuses: dict[ServableId, VersionStatus] = {}
-        self._problems: dict[str, str] = {}
+        self._standings: dict[str, Standing] = {}
         self._revision = 0
         self._changed = asyncio.Event()
 
@@ -107,11 +139,12 @@ class Registry:
 
     # Calls.
 
-    def resolve(self, name: str, version: int = DEFAULT_VERSION) -> Entry:
-        """Return the entry that answers for a version; 0 is the default version, the greatest available.
+    def resolve(self, name: str, version: Which = DEFAULT_VERSION) -> Entry:
+        """Return the entry that answers for a version or a label; 0 is the default version.
 
-        Raises NotFoundError for a model or version that is not known, and UnavailableError for one that is
-        known and does not answer now; its text has the state and the reason.
+        That is the greatest available, or the one that a rollback went back to. Raises NotFoundError for a
+        model, version or label that is not known, and UnavailableError for one that is known and does not
+        answer now; its text has the state and the reason.
         """
         entry = self._snapshot.get((name, version))
         if entry is None:
@@ -120,14 +153,22 @@ class Registry:
 
     # Filling it.
 
-    def publish(self, servable: Servable, available_since_ns: int) -> Entry | None:
+    def publish(
+        self,
+        servable: Servable,
+        available_since_ns: int,
+        vetting: VettingResult | None = None,
+        standing: Standing | None = None,
+    ) -> Entry | None:
         """Let a servable answer from now on; `available_since_ns` is wall time.
 
-        Returns the entry that it replaces when its id was published before, with other bytes: the caller
-        drains that one and closes its servable.
+        A `standing` takes effect in the same assignment. Returns the entry that it replaces when its id was
+        published before, with other bytes: the caller drains that one and closes its servable.
         """
         replaced = self._entries.get(servable.id)
-        self._replace({**self._entries, servable.id: Entry(servable, available_since_ns)})
+        if standing is not None:
+            self._standings[servable.id.name] = standing
+        self._replace({**self._entries, servable.id: Entry(servable, available_since_ns, vetting)})
         self._statuses.pop(servable.id, None)
         self._bump()
         return replaced
@@ -153,14 +194,17 @@ class Registry:
             self._statuses[status.id] = status
             self._bump()
 
-    def set_problem(self, name: str, text: str) -> None:
-        """Say why what lies in the repository for a model is not what is served; empty: it is."""
-        if self._problems.get(name, "") == text:
+    def set_standing(self, name: str, standing: Standing) -> None:
+        """Say how a model stands to what is wanted of it; default version and labels take effect at once."""
+        before = self._standings.get(name, DEFAULT_STANDING)
+        if before == standing:
             return
-        if text:
-            self._problems[name] = text
+        if standing == DEFAULT_STANDING:
+            del self._standings[name]
         else:
-            del self._problems[name]
+            self._standings[name] = standing
+        if (before.default_version, before.labels) != (standing.default_version, standing.labels):
+            self._replace(self._entries)
         self._bump()
 
     def forget(self, id_: ServableId) -> None:
@@ -181,11 +225,11 @@ class Registry:
 
         A required model of which nothing is known yet is there, and says so.
         """
-        known = {*self._required, *self._problems, *(id_.name for id_ in (*self._entries, *self._statuses))}
+        known = {*self._required, *self._standings, *(id_.name for id_ in (*self._entries, *self._statuses))}
         return [self._describe(name) for name in sorted(known.intersection(names) if names else known)]
 
-    def model_ready(self, name: str, version: int = DEFAULT_VERSION) -> bool:
-        """Whether a call to this version would be answered now."""
+    def model_ready(self, name: str, version: Which = DEFAULT_VERSION) -> bool:
+        """Whether a call to this version or label would be answered now."""
         return (name, version) in self._snapshot
 
     def ready(self) -> bool:
@@ -213,28 +257,39 @@ class Registry:
         self._changed = asyncio.Event()
 
     def _replace(self, entries: Mapping[ServableId, Entry]) -> None:
-        snapshot = {}
+        snapshot: dict[tuple[str, Which], Entry] = {}
         for id_, entry in sorted(entries.items()):
             snapshot[id_.name, id_.version] = entry
             snapshot[id_.name, DEFAULT_VERSION] = entry  # ascending order: the greatest version stays
+        for name, standing in self._standings.items():
+            named_versions: list[tuple[Which, int]] = [(DEFAULT_VERSION, standing.default_version)]
+            named_versions += standing.labels.items()
+            for which, version in named_versions:
+                named = entries.get(ServableId(name, version))
+                if named is not None:
+                    snapshot[name, which] = named
         self._entries = entries
         self._snapshot = snapshot
 
     def _describe(self, name: str) -> ModelStatus:
         versions = [entry.status() for id_, entry in self._entries.items() if id_.name == name]
         versions += [status for id_, status in self._statuses.items() if id_.name == name]
+        standing = self._standings.get(name, DEFAULT_STANDING)
         return ModelStatus(
             name=name,
             versions=tuple(sorted(versions, key=lambda status: -status.id.version)),
             default_version=self._default_version(name),
-            problem=self._problems.get(name, "" if versions else "required, but not found yet"),
+            problem=standing.problem or ("" if versions else "required, but not found yet"),
+            behind_since_ns=standing.behind_since_ns,
+            pinned_version=standing.pinned_version,
+            labels=standing.labels,
         )
 
     def _default_version(self, name: str) -> int:
         entry = self._snapshot.get((name, DEFAULT_VERSION))
         return entry.servable.id.version if entry else 0
 
-    def _why_not(self, name: str, version: int) -> NotFoundError | UnavailableError:
+    def _why_not(self, name: str, version: Which) -> NotFoundError | UnavailableError:
         found = self.describe((name,))
         if not found:
             return NotFoundError(f"no model {shown(name)}")
@@ -242,6 +297,11 @@ class Registry:
         if version == DEFAULT_VERSION:
             states = "; ".join(_told(status) for status in model.versions) or model.problem
             return UnavailableError(f"model {shown(name)} has no available version: {states}")
+        if isinstance(version, str):
+            if version not in model.labels:
+                labels = ", ".join(map(shown, sorted(model.labels))) or "none"
+                return NotFoundError(f"model {shown(name)} has no label {shown(version)}; it has {labels}")
+            version = model.labels[version]
         for status in model.versions:
             if status.id.version == version:
                 return UnavailableError(f"model {shown(name)} does not answer: {_told(status)}")

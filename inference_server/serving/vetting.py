@@ -20,8 +20,9 @@ class Step:
 class Verdict:
     """What vetting says of a file's bytes: its steps in order, the last of which failed if any did.
 
-    Contract and specs are there as far as the steps got. `changes` names what differs from the contract
-    that it was compared with, if any.
+    Contract and specs are there as far as the steps got. `memory_bytes` is what loading and running it took
+    of resident memory, at least the file's size; 0 where it was not loaded. `changes` names what differs
+    from the contract that it was compared with, if any.
     """
 
     digest: str
@@ -29,6 +30,7 @@ class Verdict:
     contract: Contract | None = None
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
+    memory_bytes: int = 0
     changes: tuple[str, ...] = ()
 
     @property

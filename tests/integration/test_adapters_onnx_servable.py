@@ -23,7 +23,7 @@ ONE, TWO = ServableId("one", 1), ServableId("two", 1)
 
 
 def load(loader, id_, model):
-    return loader.load(id_, hashlib.sha256(model).hexdigest(), model)
+    return loader.load(id_, hashlib.sha256(model).hexdigest(), model, len(model))
 
 
 def score(servable):

@@ -382,7 +382,7 @@ def test_the_shell_survives_whatever_its_parts_raise(tmp_path, caplog):
                     raise failures.pop()
                 return scan()
 
-            def failing_load(id_, digest, model):
+            def failing_load(id_, digest, model, memory_bytes):
                 parts.loader.load = load
                 raise MemoryError
 

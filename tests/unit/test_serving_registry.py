@@ -8,7 +8,7 @@ from servables import FunctionServable
 
 from inference_server.core.errors import NotFoundError, UnavailableError
 from inference_server.core.servable import ServableId, State, VersionStatus
-from inference_server.serving.registry import Registry
+from inference_server.serving.registry import Registry, Standing
 
 
 def test_the_default_version_is_the_greatest_available():
@@ -48,10 +48,10 @@ def test_known_versions_that_do_not_answer_are_unavailable_with_state_and_reason
 def test_a_model_with_nothing_but_a_problem_is_known():
     """A2: a model whose only file is bad is unavailable with its problem, not unknown."""
     registry = Registry()
-    registry.set_problem("momentum", "the file is empty")
+    registry.set_standing("momentum", Standing(problem="the file is empty"))
     with pytest.raises(UnavailableError, match="the file is empty"):
         registry.resolve("momentum", 0)
-    registry.set_problem("momentum", "")
+    registry.set_standing("momentum", Standing(problem=""))
     with pytest.raises(NotFoundError):
         registry.resolve("momentum", 0)
 
@@ -155,7 +155,7 @@ def test_a_swap_and_a_failed_candidate_never_flip_readiness():
         await registry.retire(ServableId("momentum", 1))
         assert registry.ready()
         registry.set_status(VersionStatus(ServableId("momentum", 3), State.END, "truncated"))
-        registry.set_problem("momentum", "version 3: truncated")
+        registry.set_standing("momentum", Standing(problem="version 3: truncated"))
         assert registry.ready()
 
     asyncio.run(scenario())
@@ -177,13 +177,13 @@ def test_waiting_for_a_change_returns_on_change_and_only_then():
 
     async def scenario():
         registry = Registry()
-        registry.set_problem("momentum", "empty")
+        registry.set_standing("momentum", Standing(problem="empty"))
         seen = registry.revision
         waiters = [asyncio.create_task(registry.wait_changed(seen)) for _ in range(3)]
         waiters.pop().cancel()
-        registry.set_problem("momentum", "empty")
+        registry.set_standing("momentum", Standing(problem="empty"))
         assert not (await asyncio.wait(waiters, timeout=0.02))[0]
-        registry.set_problem("momentum", "")
+        registry.set_standing("momentum", Standing(problem=""))
         assert await asyncio.gather(*waiters) == [seen + 1, seen + 1]
         assert await registry.wait_changed(seen) == seen + 1
 
