@@ -1,7 +1,6 @@
 """`inference.GRPCInferenceService`: the Open Inference Protocol, for clients that exist already."""
 
 import importlib.metadata
-import re
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -16,10 +15,10 @@ from inference_server.rpc.codec import decode_inputs, encode_raw
 from inference_server.rpc.concurrent import answer_concurrently
 from inference_server.rpc.guard import status_for
 from inference_server.rpc.method import CallContext, Method
-from inference_server.serving.data_plane import Call, DataPlane
+from inference_server.rpc.version import parse_version
+from inference_server.serving.data_plane import Answer, Call, DataPlane
 from inference_server.serving.drain import Drain
 from inference_server.serving.registry import Registry
-from inference_server.serving.signature import shown
 
 SERVICE: Final = "inference.GRPCInferenceService"
 PLATFORM: Final = "onnxruntime_onnx"
@@ -207,7 +206,7 @@ class OpenInference:
             model_version=str(answer.servable.id.version),
             id=request.id,
         )
-        response.parameters["digest"].string_param = answer.servable.digest
+        _prove(response, answer)
         for spec, array in answer.outputs:
             response.outputs.add(name=spec.name, datatype=spec.datatype, shape=array.shape)
             response.raw_output_contents.append(encode_raw(array))
@@ -258,15 +257,15 @@ class OpenInference:
         return own if call.deadline_ns is None else min(own, call.deadline_ns)
 
 
-def parse_version(text: str) -> int:
-    """Return the version that the text names; 0 for an empty text, which lets the server choose."""
-    if not text:
-        return 0
-    if not re.fullmatch(r"[1-9][0-9]{0,18}", text):
-        raise InvalidRequestError(
-            f"model version: expected an integer above 0, or nothing, came {shown(text)}"
-        )
-    return int(text)
+def _prove(response: oip.ModelInferResponse, answer: Answer) -> None:
+    """Say which bytes answered and what vetting made of them."""
+    servable, vetting, parameters = answer.servable, answer.vetting, response.parameters
+    parameters["digest"].string_param = servable.digest
+    if servable.contract is not None:
+        parameters["contract_hash"].string_param = servable.contract.hash
+    parameters["verified"].bool_param = vetting is not None and vetting.verified
+    if vetting is not None:
+        parameters["vetted_at_ns"].int64_param = vetting.vetted_at_ns
 
 
 def _encode_spec(spec: TensorSpec) -> oip.ModelMetadataResponse.TensorMetadata:

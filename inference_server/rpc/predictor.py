@@ -9,16 +9,18 @@ from tickserve.v1 import predictor_pb2 as wire
 from inference_server.core.clock import Clock
 from inference_server.core.contract import Contract, NanPolicy, OutputKind
 from inference_server.core.errors import InvalidRequestError, ServingError
-from inference_server.core.servable import ModelStatus, VersionStatus
+from inference_server.core.servable import ModelStatus, VersionStatus, VettingResult
 from inference_server.core.tensor import TensorSpec
 from inference_server.rpc.codec import decode_rows, encode_raw
 from inference_server.rpc.concurrent import answer_concurrently
 from inference_server.rpc.guard import status_for
 from inference_server.rpc.method import CallContext, Method
 from inference_server.rpc.status import StatusError, status_of
+from inference_server.rpc.version import parse_label
 from inference_server.serving.data_plane import Answer, Call, DataPlane
 from inference_server.serving.drain import Drain
 from inference_server.serving.registry import Registry
+from inference_server.serving.signature import shown
 
 SERVICE: Final = "tickserve.v1.Predictor"
 NAN_POLICIES: Final = {
@@ -30,6 +32,7 @@ OUTPUT_KINDS: Final = {
     OutputKind.PROBABILITIES: wire.OutputMeaning.PROBABILITIES,
     OutputKind.VALUE: wire.OutputMeaning.VALUE,
 }
+NEVER_VETTED: Final = VettingResult(vetted_at_ns=0, verified=False, text="", memory_bytes=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +143,14 @@ class Predictor:
 def _decode_part(part: wire.PredictPart) -> Call:
     if part.version < 0:
         raise InvalidRequestError(f"version: expected 0 or above, came {part.version}")
+    if part.label and part.version:
+        raise InvalidRequestError(
+            f"expected a version or a label, came version {part.version} and label {shown(part.label)}"
+        )
     return Call(
         model=part.model,
         inputs=decode_rows(part.features, part.rows),
-        version=part.version,
+        version=parse_label(part.label) if part.label else part.version,
         contract_hash=part.contract_hash,
     )
 
@@ -151,7 +158,7 @@ def _decode_part(part: wire.PredictPart) -> Call:
 def _encode_answer(part: wire.PredictPart, answer: Answer | ServingError) -> wire.PartResult:
     if isinstance(answer, ServingError):
         return _encode_refusal(part, answer)
-    servable = answer.servable
+    servable, vetting = answer.servable, answer.vetting or NEVER_VETTED
     return wire.PartResult(
         model=servable.id.name,
         version=servable.id.version,
@@ -161,6 +168,8 @@ def _encode_answer(part: wire.PredictPart, answer: Answer | ServingError) -> wir
             wire.Tensor(name=spec.name, datatype=spec.datatype, shape=array.shape, raw=encode_raw(array))
             for spec, array in answer.outputs
         ],
+        vetted_at_ns=vetting.vetted_at_ns,
+        verified=vetting.verified,
     )
 
 
@@ -178,10 +187,14 @@ def _encode_model(model: ModelStatus) -> wire.ModelDescription:
         versions=[_encode_version(version) for version in model.versions],
         default_version=model.default_version,
         problem=model.problem,
+        behind_since_ns=model.behind_since_ns,
+        pinned_version=model.pinned_version,
+        labels=model.labels,
     )
 
 
 def _encode_version(status: VersionStatus) -> wire.VersionDescription:
+    vetting = status.vetting or NEVER_VETTED
     return wire.VersionDescription(
         version=status.id.version,
         state=status.state.value,
@@ -193,6 +206,10 @@ def _encode_version(status: VersionStatus) -> wire.VersionDescription:
         available_since_ns=status.available_since_ns,
         warm_up_ns=status.warm_up_ns,
         rows_answered=status.rows_answered,
+        vetted_at_ns=vetting.vetted_at_ns,
+        verified=vetting.verified,
+        vetting=vetting.text,
+        memory_bytes=vetting.memory_bytes,
     )
 
 

@@ -18,18 +18,20 @@ class PredictRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[PredictPart, _Mapping]]] = ..., timeout_us: _Optional[int] = ...) -> None: ...
 
 class PredictPart(_message.Message):
-    __slots__ = ("model", "version", "contract_hash", "rows", "features")
+    __slots__ = ("model", "version", "contract_hash", "rows", "features", "label")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_HASH_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     contract_hash: str
     rows: int
     features: bytes
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., contract_hash: _Optional[str] = ..., rows: _Optional[int] = ..., features: _Optional[bytes] = ...) -> None: ...
+    label: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., contract_hash: _Optional[str] = ..., rows: _Optional[int] = ..., features: _Optional[bytes] = ..., label: _Optional[str] = ...) -> None: ...
 
 class PredictResponse(_message.Message):
     __slots__ = ("id", "parts", "error")
@@ -50,20 +52,24 @@ class PartStatus(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class PartResult(_message.Message):
-    __slots__ = ("status", "model", "version", "digest", "contract_hash", "outputs")
+    __slots__ = ("status", "model", "version", "digest", "contract_hash", "outputs", "vetted_at_ns", "verified")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_HASH_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    VETTED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    VERIFIED_FIELD_NUMBER: _ClassVar[int]
     status: PartStatus
     model: str
     version: int
     digest: str
     contract_hash: str
     outputs: _containers.RepeatedCompositeFieldContainer[Tensor]
-    def __init__(self, status: _Optional[_Union[PartStatus, _Mapping]] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., contract_hash: _Optional[str] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ...) -> None: ...
+    vetted_at_ns: int
+    verified: bool
+    def __init__(self, status: _Optional[_Union[PartStatus, _Mapping]] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., contract_hash: _Optional[str] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., vetted_at_ns: _Optional[int] = ..., verified: _Optional[bool] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("name", "datatype", "shape", "raw")
@@ -92,19 +98,32 @@ class DescribeModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[ModelDescription, _Mapping]]] = ..., ready: _Optional[bool] = ...) -> None: ...
 
 class ModelDescription(_message.Message):
-    __slots__ = ("name", "versions", "default_version", "problem")
+    __slots__ = ("name", "versions", "default_version", "problem", "behind_since_ns", "pinned_version", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_VERSION_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    BEHIND_SINCE_NS_FIELD_NUMBER: _ClassVar[int]
+    PINNED_VERSION_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     name: str
     versions: _containers.RepeatedCompositeFieldContainer[VersionDescription]
     default_version: int
     problem: str
-    def __init__(self, name: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[VersionDescription, _Mapping]]] = ..., default_version: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
+    behind_since_ns: int
+    pinned_version: int
+    labels: _containers.ScalarMap[str, int]
+    def __init__(self, name: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[VersionDescription, _Mapping]]] = ..., default_version: _Optional[int] = ..., problem: _Optional[str] = ..., behind_since_ns: _Optional[int] = ..., pinned_version: _Optional[int] = ..., labels: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class VersionDescription(_message.Message):
-    __slots__ = ("version", "state", "reason", "digest", "contract", "inputs", "outputs", "available_since_ns", "warm_up_ns", "rows_answered")
+    __slots__ = ("version", "state", "reason", "digest", "contract", "inputs", "outputs", "available_since_ns", "warm_up_ns", "rows_answered", "vetted_at_ns", "verified", "vetting", "memory_bytes")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[VersionDescription.State]
@@ -129,6 +148,10 @@ class VersionDescription(_message.Message):
     AVAILABLE_SINCE_NS_FIELD_NUMBER: _ClassVar[int]
     WARM_UP_NS_FIELD_NUMBER: _ClassVar[int]
     ROWS_ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    VETTED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    VERIFIED_FIELD_NUMBER: _ClassVar[int]
+    VETTING_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     version: int
     state: VersionDescription.State
     reason: str
@@ -139,7 +162,11 @@ class VersionDescription(_message.Message):
     available_since_ns: int
     warm_up_ns: int
     rows_answered: int
-    def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[VersionDescription.State, str]] = ..., reason: _Optional[str] = ..., digest: _Optional[str] = ..., contract: _Optional[_Union[Contract, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., available_since_ns: _Optional[int] = ..., warm_up_ns: _Optional[int] = ..., rows_answered: _Optional[int] = ...) -> None: ...
+    vetted_at_ns: int
+    verified: bool
+    vetting: str
+    memory_bytes: int
+    def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[VersionDescription.State, str]] = ..., reason: _Optional[str] = ..., digest: _Optional[str] = ..., contract: _Optional[_Union[Contract, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., available_since_ns: _Optional[int] = ..., warm_up_ns: _Optional[int] = ..., rows_answered: _Optional[int] = ..., vetted_at_ns: _Optional[int] = ..., verified: _Optional[bool] = ..., vetting: _Optional[str] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
 
 class TensorSpec(_message.Message):
     __slots__ = ("name", "datatype", "shape")

@@ -86,7 +86,8 @@ def test_an_answer_comes_raw_with_version_and_id(client: triton.InferenceServerC
     [
         ({"model_name": "nobody"}, "NOT_FOUND", "nobody"),
         ({"model_version": "9"}, "NOT_FOUND", "version 9"),
-        ({"model_version": "x"}, "INVALID_ARGUMENT", "expected an integer"),
+        ({"model_version": "01"}, "INVALID_ARGUMENT", "expected an integer above 0, a label"),
+        ({"model_version": "canary"}, "NOT_FOUND", "has no label 'canary'"),
         ({"inputs": []}, "INVALID_ARGUMENT", "features"),
         ({"inputs": [features(ROWS[:, :2])]}, "INVALID_ARGUMENT", r"came shape \[2, 2\]"),
         ({"outputs": [triton.InferRequestedOutput("nope")]}, "INVALID_ARGUMENT", "nope"),
