@@ -112,8 +112,8 @@ def test_a_label_that_does_not_answer_says_why(services: Services) -> None:
     ("fields", "text"),
     [
         ({"label": "canary", "version": 3}, "a version or a label, came version 3 and label 'canary'"),
-        ({"label": "Canary"}, "label: expected a lower-case letter"),
-        ({"label": "3"}, "label: expected a lower-case letter"),
+        ({"label": "Canary"}, "expected up to 32 of a-z"),
+        ({"label": "3"}, "expected up to 32 of a-z"),
         ({"version": -1}, "expected 0 or above"),
     ],
 )
