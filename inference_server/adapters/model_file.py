@@ -27,6 +27,21 @@ class ChangingError(UnfitError):
     """The file was written while it was read."""
 
 
+class IncompleteError(UnfitError):
+    """What was read is not whole, or not what goes with it; it may be because it is being written."""
+
+
+def is_there(path: Path) -> bool:
+    """Return False only where nothing has this name; what cannot be told is found out by who reads it."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def stamp_of(path: Path, max_bytes: int) -> str:
     """Return a text that changes whenever the file is written or touched; UnfitError unless it is a file."""
     try:
@@ -45,11 +60,14 @@ def read_file(path: Path, max_bytes: int) -> tuple[bytes, str]:
     try:
         # Non-blocking, for a pipe may have taken the file's place: opening that would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - opens a descriptor, not a path
+        try:
             before = os.fstat(descriptor)
             _check(before, max_bytes)
-            model = file.read(before.st_size + 1)
+            with open(descriptor, "rb", closefd=False) as file:
+                model = file.read(before.st_size + 1)
             after = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)  # here, for opening a folder's descriptor fails without closing it
     except OSError as error:
         raise UnfitError(_told(path, error)) from None
     if len(model) != before.st_size or _stamp(after) != _stamp(before):
@@ -60,19 +78,19 @@ def read_file(path: Path, max_bytes: int) -> tuple[bytes, str]:
 def version_of(model: bytes, given: int | None) -> int:
     """Return the version that the file's place gave, or else the one in the file, 1 where it has none.
 
-    UnfitError unless the file is whole and the version an integer above 0.
+    IncompleteError unless the file is whole and the version an integer above 0.
     """
     own = read_model_version(model)
     version = given or own or FIRST_VERSION
     if version < FIRST_VERSION:
-        raise UnfitError(f"model_version is {version}, expected an integer above 0")
+        raise IncompleteError(f"model_version is {version}, expected an integer above 0")
     return version
 
 
 def read_model_version(model: bytes) -> int:
-    """Return the `model_version` field, 0 when it is absent; UnfitError unless the file is whole."""
+    """Return the `model_version` field, 0 when it is absent; IncompleteError unless the file is whole."""
     if not model:
-        raise UnfitError("the file is empty")
+        raise IncompleteError("the file is empty")
     position, version, has_graph = 0, 0, False
     while position < len(model):
         tag, position = _varint(model, position)
@@ -87,13 +105,13 @@ def read_model_version(model: bytes) -> int:
         elif wire_type in _FIXED_SIZES:
             size = _FIXED_SIZES[wire_type]
         else:
-            raise UnfitError(f"not an ONNX file: byte {position - 1} is no field of one")
+            raise IncompleteError(f"not an ONNX file: byte {position - 1} is no field of one")
         has_graph = has_graph or field == GRAPH_FIELD
         position += size
         if position > len(model):
-            raise UnfitError(f"the file is cut off: {position} bytes are announced, {len(model)} came")
+            raise IncompleteError(f"the file is cut off: {position} bytes are announced, {len(model)} came")
     if not has_graph:
-        raise UnfitError("not a whole ONNX file: it holds no graph")
+        raise IncompleteError("not a whole ONNX file: it holds no graph")
     return version
 
 
@@ -123,10 +141,10 @@ def _varint(model: bytes, position: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if position == len(model):
-            raise UnfitError(f"the file is cut off after {len(model)} bytes")
+            raise IncompleteError(f"the file is cut off after {len(model)} bytes")
         byte = model[position]
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value & (2**64 - 1), position
-    raise UnfitError(f"not an ONNX file: byte {position - 1} is no field of one")
+    raise IncompleteError(f"not an ONNX file: byte {position - 1} is no field of one")

@@ -6,9 +6,11 @@
 What has a name that no model can have is told as a problem under that name quoted, and is no model.
 Entries that begin with a dot and files that are not `.onnx` are no business of ours. Links are followed.
 
-A file counts once it has been the same for `quiet_s` and is a whole ONNX file. Until then, and while anything
-else is wrong with it, its path keeps the candidate that it was before. A file that is not whole gets its
-problem told only after `settle_s` without a change: up to then it is being written.
+A file counts once it has been the same for `quiet_s`, as has its manifest where it has one, is a whole
+ONNX file, and is the one that the manifest names (`manifest.py`). Until then, and while anything else is
+wrong with it, its path keeps the candidate that it was before. What is not whole, does not fit its manifest
+or has not come yet gets its problem told only after `settle_s` without a change: up to then it is being
+written.
 """
 
 import hashlib
@@ -16,14 +18,17 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from inference_server.adapters.manifest import check_manifest, manifest_stamp
 from inference_server.adapters.model_file import (
     MAX_VERSION,
     ChangingError,
+    IncompleteError,
     UnfitError,
+    is_there,
     read_file,
     stamp_of,
     version_of,
@@ -39,6 +44,9 @@ log: Final = logging.getLogger(__name__)
 SUFFIX: Final = ".onnx"
 FILE_NAME: Final = "model.onnx"
 VERSION_FOLDER: Final = re.compile(r"[1-9][0-9]{0,18}")
+# The stamps of a file that is not there yet, and of one that could not be looked at.
+ABSENT: Final = ("absent", "")
+UNKNOWN: Final = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +60,15 @@ class FolderRepositoryOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a file of a model lies; the version is None where the file itself tells it."""
+    """Where a file of a model lies; the version is None where the file itself tells it.
+
+    `there` is False for a version's folder without the file: whoever made it may be writing beside.
+    """
 
     name: str
     version: int | None
     path: Path
+    there: bool = True
 
     def __str__(self) -> str:
         return f"{self.path.name}" if self.version is None else f"version {self.version}"
@@ -64,13 +76,30 @@ class _Place:
 
 @dataclass(slots=True)
 class _Seen:
-    """What is known of one path: since when it has its stamp, and what it turned out to be."""
+    """What is known of one path: since when file and manifest have their stamps, and what they are."""
 
-    stamp: str
+    stamps: tuple[str, str]
     since_ns: int
     judged: bool = False
     incomplete: str = ""
     candidate: Candidate | None = None
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What one scan has to say beside its candidates: by model, or by a name that no model can have."""
+
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    misnamed: dict[str, list[str]] = field(default_factory=dict)
+    due_s: dict[str, float] = field(default_factory=dict)
+
+    def problem(self, name: str, text: str) -> None:
+        """Add what is wrong with something of a model."""
+        self.problems.setdefault(name, []).append(text)
+
+    def due(self, name: str, after_s: float) -> None:
+        """Ask for another look at something of a model."""
+        self.due_s[name] = min(after_s, self.due_s.get(name, after_s))
 
 
 class FolderRepository:
@@ -89,28 +118,28 @@ class FolderRepository:
 
     def scan(self) -> Scan:
         """Say what lies in the folder now. A folder that cannot be listed counts as it was before."""
-        problems: dict[str, list[str]] = {}
-        misnamed: dict[str, list[str]] = {}
+        findings = _Findings()
         try:
-            places = list(self._places(problems, misnamed))
+            places = list(self._places(findings))
         except OSError as error:
             log.warning("the model folder cannot be listed: %s", error.strerror)
-            return self._last
-        names = frozenset(place.name for place in places) | problems.keys()
-        places = list(_only_one_layout(places, problems))
-        again_s: list[float] = []
+            # Nothing is due: the next event or the watcher's periodic look tries again.
+            return replace(self._last, unsettled=frozenset(), again_s=None)
+        names = frozenset(place.name for place in places) | findings.problems.keys()
         candidates: dict[Candidate, Path] = {}
         seen: dict[Path, _Seen] = {}
-        for place in places:
-            known = seen[place.path] = self._look(place, problems, again_s)
+        for place in _only_one_layout(places, findings):
+            known = seen[place.path] = self._look(place, findings)
             if known.candidate is not None:
                 candidates[known.candidate] = place.path
         self._seen, self._paths = seen, candidates
+        told = findings.problems | findings.misnamed
         self._last = Scan(
             names=names,
             candidates=tuple(sorted(candidates, key=lambda candidate: candidate.id)),
-            problems={name: tuple(texts) for name, texts in (problems | misnamed).items()},
-            again_s=min(again_s, default=None),
+            problems={name: tuple(texts) for name, texts in told.items()},
+            unsettled=frozenset(findings.due_s),
+            again_s=min(findings.due_s.values(), default=None),
         )
         return self._last
 
@@ -127,7 +156,7 @@ class FolderRepository:
             raise ChangedError(f"{candidate.id} has changed since it was found")
         return model
 
-    def _places(self, problems: dict[str, list[str]], misnamed: dict[str, list[str]]) -> Iterator[_Place]:
+    def _places(self, findings: _Findings) -> Iterator[_Place]:
         if not self._folder.exists():
             return
         for entry in sorted(self._folder.iterdir()):
@@ -135,90 +164,102 @@ class FolderRepository:
                 continue
             if entry.name.endswith(SUFFIX):
                 name = entry.name.removesuffix(SUFFIX)
-                if _good_name(name, misnamed):
+                if _good_name(name, findings):
                     yield _Place(name, None, entry)
-            elif entry.is_dir() and _good_name(entry.name, misnamed):
+            elif entry.is_dir() and _good_name(entry.name, findings):
                 try:
-                    yield from _version_places(entry, problems)
+                    yield from _version_places(entry, findings)
                 except OSError as error:
-                    problems.setdefault(entry.name, []).append(
-                        f"folder {entry.name}: cannot be listed: {error.strerror}"
-                    )
+                    findings.problem(entry.name, f"folder {entry.name}: cannot be listed: {error.strerror}")
 
-    def _look(self, place: _Place, problems: dict[str, list[str]], again_s: list[float]) -> _Seen:
+    def _look(self, place: _Place, findings: _Findings) -> _Seen:
         now_ns = self._clock.monotonic_ns()
         before = self._seen.get(place.path)
-        carried = before.candidate if before else None
+        carried = before.candidate if before and place.there else None
         try:
-            stamp = stamp_of(place.path, self._options.max_bytes)
-            if before is None or before.stamp != stamp:
-                again_s.append(self._options.quiet_s)
-                return _Seen(stamp, now_ns, candidate=carried)
-            same_for_s = (now_ns - before.since_ns) / 1e9
-            if same_for_s < self._options.quiet_s:
-                again_s.append(self._options.quiet_s - same_for_s)
-                return before
+            stamps = self._stamps(place)
+        except UnfitError as error:
+            findings.problem(place.name, f"{place}: {error}")
+            return _Seen(UNKNOWN, now_ns, candidate=carried)
+        if before is None or before.stamps != stamps:
+            findings.due(place.name, self._options.quiet_s)
+            return _Seen(stamps, now_ns, candidate=carried)
+        same_for_s = (now_ns - before.since_ns) / 1e9
+        if same_for_s < self._options.quiet_s:
+            findings.due(place.name, self._options.quiet_s - same_for_s)
+            return before
+        try:
             if not before.judged:
                 self._judge(place, before)
         except ChangingError:
-            again_s.append(self._options.quiet_s)
-            return _Seen("", now_ns, candidate=carried)
+            findings.due(place.name, self._options.quiet_s)
+            return _Seen(UNKNOWN, now_ns, candidate=carried)
         except UnfitError as error:
-            problems.setdefault(place.name, []).append(f"{place}: {error}")
-            return _Seen("", now_ns, candidate=carried)
+            # It could not be read, which its stamps do not tell the end of: tried again at every look.
+            findings.problem(place.name, f"{place}: {error}")
+            return before
         if before.incomplete:
             left_s = self._options.settle_s - same_for_s
             if left_s > 0:
-                again_s.append(left_s)
+                findings.due(place.name, left_s)
             else:
-                problems.setdefault(place.name, []).append(f"{place}: {before.incomplete}")
+                findings.problem(place.name, f"{place}: {before.incomplete}")
         return before
 
+    def _stamps(self, place: _Place) -> tuple[str, str]:
+        if not place.there:
+            return ABSENT
+        return stamp_of(place.path, self._options.max_bytes), manifest_stamp(place.path)
+
     def _judge(self, place: _Place, seen: _Seen) -> None:
+        if not place.there:
+            seen.judged, seen.incomplete = True, f"holds no {FILE_NAME}"
+            return
         model, stamp = read_file(place.path, self._options.max_bytes)
-        if stamp != seen.stamp:
+        if stamp != seen.stamps[0]:
             raise ChangingError
-        seen.judged = True
+        digest = hashlib.sha256(model).hexdigest()
         try:
             version = version_of(model, place.version)
-        except UnfitError as error:
-            seen.incomplete = str(error)
+            manifest = check_manifest(place.path, digest)
+        except IncompleteError as error:
+            seen.judged, seen.incomplete = True, str(error)
             return
-        digest = hashlib.sha256(model).hexdigest()
+        if manifest != seen.stamps[1]:
+            raise ChangingError
+        seen.judged = True
         seen.candidate = Candidate(ServableId(place.name, version), digest, stamp)
 
 
-def _only_one_layout(places: list[_Place], problems: dict[str, list[str]]) -> Iterator[_Place]:
+def _only_one_layout(places: list[_Place], findings: _Findings) -> Iterator[_Place]:
     flat = {place.name for place in places if place.version is None}
-    nested = {place.name for place in places if place.version is not None}
+    nested = {place.name for place in places if place.version is not None and place.there}
     for name in sorted(flat & nested):
-        problems.setdefault(name, []).append(
-            f"lies here twice, as {name}{SUFFIX} and as the folder {name}: remove one of them"
+        findings.problem(
+            name, f"lies here twice, as {name}{SUFFIX} and as the folder {name}: remove one of them"
         )
     return (place for place in places if place.name not in flat & nested)
 
 
-def _version_places(folder: Path, problems: dict[str, list[str]]) -> Iterator[_Place]:
+def _version_places(folder: Path, findings: _Findings) -> Iterator[_Place]:
     for entry in sorted(folder.iterdir()):
         file = entry / FILE_NAME
         if entry.name.startswith(".") or not entry.is_dir():
             continue
         if VERSION_FOLDER.fullmatch(entry.name) and int(entry.name) <= MAX_VERSION:
-            if os.path.lexists(file):
-                yield _Place(folder.name, int(entry.name), file)
-            else:
-                problems.setdefault(folder.name, []).append(f"version {entry.name}: holds no {FILE_NAME}")
+            yield _Place(folder.name, int(entry.name), file, is_there(file))
         elif os.path.lexists(file):
-            problems.setdefault(folder.name, []).append(
-                f"folder {entry.name!r} is no version: expected an integer above 0 without leading zeros"
+            findings.problem(
+                folder.name,
+                f"folder {entry.name!r} is no version: expected an integer above 0 without leading zeros",
             )
 
 
-def _good_name(name: str, misnamed: dict[str, list[str]]) -> bool:
+def _good_name(name: str, findings: _Findings) -> bool:
     try:
         check_model_name(name)
     except ContractError as error:
         # Quoted, for a file's name may hold control characters and bytes that are no text.
-        misnamed.setdefault(repr(name), []).append(str(error))
+        findings.misnamed.setdefault(repr(name), []).append(str(error))
         return False
     return True

@@ -1,11 +1,14 @@
 """The outermost layer of an ONNX file: its version, and whether it is whole."""
 
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx_files import score_model
 
-from inference_server.adapters.model_file import UnfitError, read_model_version
+from inference_server.adapters.model_file import UnfitError, is_there, read_file, read_model_version
 
 
 @pytest.mark.parametrize("version", [0, 1, 300, 2**63 - 1])
@@ -29,6 +32,27 @@ def test_every_truncation_inside_a_field_is_noticed():
             continue
         # What is left is whole fields with a graph among them; vetting judges those.
         assert model[size] in {0x42, 0x72, 0x28}, f"cut at {size} unnoticed"
+
+
+def test_what_is_no_file_leaves_no_descriptor(tmp_path):
+    """C3: a folder or pipe in the file's place is told as such, and nothing stays open."""
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("folder", "pipe"):
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        with pytest.raises(UnfitError, match=f"is a {name}, not a file"):
+            read_file(tmp_path / name, 100)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_what_cannot_be_looked_at_counts_as_there(tmp_path):
+    """C3: absent is only what has no entry: a dangling link is there, and so is what no one may look at."""
+    assert not is_there(tmp_path / "absent")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    assert is_there(tmp_path / "dangling")
+    (tmp_path / "file").touch()
+    assert is_there(tmp_path / "file" / "below a file")
+    assert not is_there(tmp_path / "dangling" / "below nothing")
 
 
 @given(st.binary(max_size=200))

@@ -21,8 +21,8 @@ OPTIONS = FolderRepositoryOptions(quiet_s=0.1, settle_s=2.0, max_bytes=100_000)
 class Watched:
     """A repository over a folder, with a clock that the test moves."""
 
-    def __init__(self, folder):
-        self.clock = ManualClock()
+    def __init__(self, folder, clock=None):
+        self.clock = clock or ManualClock()
         self.repository = FolderRepository(folder, self.clock, OPTIONS)
 
     def scan(self):
@@ -82,6 +82,24 @@ def test_a_file_counts_once_it_was_quiet(tmp_path, watched):
     assert (ids(scan), scan.again_s) == (["momentum:1"], None)
 
 
+def test_what_may_still_change_is_unsettled(tmp_path, watched):
+    """A model is unsettled while a file of it is new, changing or half written, until that is told."""
+    put(tmp_path / "whole.onnx", score_model("whole"))
+    watched.settle()
+    put(tmp_path / "momentum" / "1" / "model.onnx", score_model())
+    (tmp_path / "cut.onnx").write_bytes(score_model("cut")[:300])
+    assert watched.scan().unsettled == {"momentum", "cut"}
+    watched.clock.advance(0.15)
+    scan = watched.scan()
+    assert (ids(scan), scan.unsettled) == (["momentum:1", "whole:1"], {"cut"})
+    (tmp_path / "whole.onnx").touch()
+    assert watched.scan().unsettled == {"cut", "whole"}
+    watched.clock.advance(2.0)
+    scan = watched.scan()
+    assert (scan.unsettled, scan.again_s) == (frozenset(), None)
+    assert "cut off" in scan.problems["cut"][0]
+
+
 def test_a_half_written_file_keeps_the_candidate_before_it(tmp_path, watched):
     """C2: while a file is being written over a live one, the path's candidate stays and no problem shows."""
     file = tmp_path / "momentum.onnx"
@@ -128,6 +146,52 @@ def test_folders_that_are_no_versions_are_told(tmp_path, watched, name):
 def test_a_version_folder_without_a_model_is_told(tmp_path, watched):
     """A version folder whose file has another name is a problem that names the file expected."""
     put(tmp_path / "momentum" / "2" / "momentum.onnx", score_model())
+    assert watched.settle().problems == {"momentum": ("version 2: holds no model.onnx",)}
+
+
+def test_writing_under_a_hidden_name_is_no_problem_anywhere(tmp_path, watched):
+    """C2: a file written beside its place, in a new version's folder too, is neither found nor missed."""
+    put(tmp_path / "momentum" / "1" / "model.onnx", score_model())
+    put(tmp_path / "flat.onnx", score_model("flat"))
+    before = watched.settle().candidates
+    pending = [
+        tmp_path / ".flat.onnx.part",
+        tmp_path / "momentum" / ".staging" / "model.onnx",
+        tmp_path / "momentum" / "1" / ".model.onnx.part",
+        tmp_path / "momentum" / "2" / ".model.onnx.part",
+    ]
+    content = score_model(bias=1)
+    for size in (0, 100, len(content)):
+        for path in pending:
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content[:size])
+        scan = watched.scan()
+        assert (scan.candidates, scan.problems) == (before, {})
+        watched.clock.advance(0.5)
+    scan = watched.scan()
+    assert (scan.problems, scan.unsettled) == ({}, {"momentum"}), "version 2 is awaited"
+    pending[-1].rename(tmp_path / "momentum" / "2" / "model.onnx")
+    scan = watched.settle(0.2)
+    assert ids(scan) == ["flat:1", "momentum:1", "momentum:2"]
+    assert scan.problems == {}
+
+
+def test_an_empty_version_folder_takes_nothing_from_the_file_beside_it(tmp_path, watched):
+    """A folder made for a first version makes the flat file of that name no less a candidate."""
+    put(tmp_path / "momentum.onnx", score_model())
+    (tmp_path / "momentum" / "2").mkdir(parents=True)
+    scan = watched.settle()
+    assert ids(scan) == ["momentum:1"]
+    assert scan.problems == {"momentum": ("version 2: holds no model.onnx",)}
+
+
+def test_a_version_whose_file_was_removed_is_no_candidate(tmp_path, watched):
+    """A9: what is kept through writing is not kept through deleting: the empty folder is a problem."""
+    file = tmp_path / "momentum" / "2" / "model.onnx"
+    put(file, score_model())
+    assert ids(watched.settle()) == ["momentum:2"]
+    file.unlink()
+    assert watched.scan().candidates == ()
     assert watched.settle().problems == {"momentum": ("version 2: holds no model.onnx",)}
 
 
@@ -207,7 +271,10 @@ def test_a_file_without_permission_is_told(nobody):
         put(file, score_model())
         file.chmod(0)
         watched = Watched(Path(folder))
-        assert watched.settle().problems == {"momentum": ("momentum.onnx: may not be read: no permission",)}
+        refused = {"momentum": ("momentum.onnx: may not be read: no permission",)}
+        assert watched.settle().problems == refused
+        scan = watched.scan()
+        assert (scan.problems, scan.again_s) == (refused, None), "it stays told, at every look"
         file.chmod(0o600)
         assert ids(watched.settle()) == ["momentum:1"]
 
@@ -224,6 +291,21 @@ def test_a_folder_without_permission_hides_no_other_model(nobody):
         assert scan.problems == {"closed": ("folder closed: cannot be listed: Permission denied",)}
         (Path(folder) / "closed").chmod(0o700)
         assert ids(watched.settle()) == ["closed:1", "momentum:1"]
+
+
+def test_a_folder_that_cannot_be_listed_counts_as_it_was(nobody):
+    """C3: while the model folder may not be listed its candidates stay, and nobody waits for anything."""
+    with tempfile.TemporaryDirectory() as folder:
+        put(Path(folder) / "momentum.onnx", score_model())
+        watched = Watched(Path(folder))
+        before = watched.settle()
+        put(Path(folder) / "momentum.onnx", score_model(bias=1))
+        assert watched.scan().unsettled == {"momentum"}
+        Path(folder).chmod(0)
+        scan = watched.scan()
+        Path(folder).chmod(0o700)
+        assert (scan.candidates, scan.unsettled, scan.again_s) == (before.candidates, frozenset(), None)
+        assert watched.settle().candidates[0].digest != before.candidates[0].digest
 
 
 def test_a_pipe_in_place_of_a_live_file_keeps_its_candidate(tmp_path, watched):
@@ -291,6 +373,23 @@ def test_mtime_may_go_back(tmp_path, watched):
     older.rename(tmp_path / "momentum.onnx")
     (after,) = watched.settle().candidates
     assert after.digest != before.digest
+
+
+def test_no_wall_clock_is_read(tmp_path):
+    """C7: how long a file was quiet is counted by the monotonic clock alone, whatever a clock steps by."""
+
+    class Stepping(ManualClock):
+        def wall_ns(self):
+            raise AssertionError("the wall clock was read")
+
+    watched = Watched(tmp_path, Stepping())
+    put(tmp_path / "momentum.onnx", score_model())
+    for step_s in (-(10**9), 10**9, 0):
+        # The file's times are of a wall clock that stood elsewhere when it was written.
+        os.utime(tmp_path / "momentum.onnx", (10**9 + step_s, 10**9 + step_s))
+        assert (watched.scan().unsettled, watched.scan().again_s) == ({"momentum"}, pytest.approx(0.1))
+        watched.clock.advance(0.11)
+        assert ids(watched.scan()) == ["momentum:1"]
 
 
 def test_an_unchanged_file_is_read_once(tmp_path, watched):
