@@ -4,27 +4,34 @@ import statistics
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-from inference_server.adapters.onnx_session import OnnxSession, plain, sample_inputs
+from inference_server.adapters.onnx_session import OnnxSession, lacks_memory, plain, sample_inputs
 from inference_server.core.contract import METADATA_KEY, Contract
 from inference_server.core.errors import ContractError, InvalidRequestError
 from inference_server.core.servable import ServableId
+from inference_server.core.size import shown_bytes
 from inference_server.core.tensor import NUMPY_DTYPES, Array, TensorSpec
-from inference_server.serving.loader import LoadError
+from inference_server.serving.loader import LoadError, NoRoomError
 
 TEXTS: Final = NUMPY_DTYPES["BYTES"]
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxLoaderOptions:
-    """How long to warm up: `warm_up_runs` runs of one row, fewer when they take `warm_up_s` together."""
+    """How long to warm up, and how much to hold.
+
+    `warm_up_runs` runs of one row, fewer when they take `warm_up_s` together. `max_memory_bytes` bounds what
+    all sessions take: equal bytes count once, versions that are being replaced count too; None: no bound.
+    """
 
     warm_up_runs: int = 20
     warm_up_s: float = 0.5
+    max_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,43 +77,97 @@ class OnnxServable:
             self._loader.give_back(self.digest)
 
 
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One digest's session, from the start of its loading to its last user's close; under the loader's lock.
+
+    `loading` gives every user the session, or the error that loading it ended with.
+    """
+
+    memory_bytes: int
+    users: int = 0
+    loading: Future[_Loaded] = field(default_factory=Future)
+
+
 class OnnxLoader:
-    """Implements `serving.loader.Loader`; counts who uses which session. Safe to use from any thread."""
+    """Implements `serving.loader.Loader`; counts who uses which session. Safe to use from any thread.
+
+    The lock is never held while something is loaded, run or freed, so other digests are not waited for.
+    """
 
     def __init__(self, options: OnnxLoaderOptions | None = None) -> None:
         self._options = options or OnnxLoaderOptions()
         self._lock = threading.Lock()
-        self._loaded: dict[str, _Loaded] = {}
-        self._users: dict[str, int] = {}
+        self._entries: dict[str, _Entry] = {}
+        # What is being loaded counts already, what is being freed still counts.
+        self._taken_bytes = 0
 
     def __repr__(self) -> str:
-        return f"<OnnxLoader {len(self._loaded)} sessions for {sum(self._users.values())} servables>"
+        with self._lock:
+            users = sum(entry.users for entry in self._entries.values())
+            return f"<OnnxLoader {len(self._entries)} sessions for {users} servables>"
 
     @property
     def sessions(self) -> int:
-        """Sessions in memory."""
-        return len(self._loaded)
+        """Sessions in memory or on their way there."""
+        return len(self._entries)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What all sessions take, by what vetting said of each."""
+        return self._taken_bytes
 
     def load(self, id_: ServableId, digest: str, model: bytes, memory_bytes: int) -> OnnxServable:
-        """Load and warm up, or take the session that holds these bytes already.
+        """Load and warm up, or take the session that holds these bytes already or is being made of them.
 
-        `digest` is the SHA-256 of `model`. Raises LoadError. One load at a time: a second one of the same
-        bytes finds the first one's session.
+        `digest` is the SHA-256 of `model`; `memory_bytes` what its session takes, as vetting says, at least
+        the file's size. Raises LoadError, of it NoRoomError where it would pass `max_memory_bytes`. Loads of
+        the same bytes at once: the first does the work, the others wait for it and share its outcome.
         """
-        del memory_bytes
         with self._lock:
-            loaded = self._loaded.get(digest)
-            if loaded is None:
-                loaded = self._loaded[digest] = self._load(model)
-            self._users[digest] = self._users.get(digest, 0) + 1
-        return OnnxServable(id_, digest, loaded, self)
+            entry = self._entries.get(digest)
+            ours = entry is None
+            if entry is None:
+                entry = _Entry(max(memory_bytes, len(model)))
+                self._reserve(entry.memory_bytes)
+                self._entries[digest] = entry
+            entry.users += 1
+        try:
+            if ours:
+                try:
+                    entry.loading.set_result(self._load(model))
+                except BaseException as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
+                    with self._lock:
+                        del self._entries[digest]
+                        self._taken_bytes -= entry.memory_bytes
+                    entry.loading.set_exception(error)
+            return OnnxServable(id_, digest, entry.loading.result(), self)
+        finally:
+            # An error's traceback holds this frame, and the entry the error: a circle that keeps the bytes.
+            del entry
 
     def give_back(self, digest: str) -> None:
         """Count a user of these bytes out; called by the servable, once."""
         with self._lock:
-            self._users[digest] -= 1
-            if self._users[digest] == 0:
-                del self._users[digest], self._loaded[digest]
+            entry = self._entries[digest]
+            entry.users -= 1
+            if entry.users:
+                return
+            del self._entries[digest]
+        memory_bytes = entry.memory_bytes
+        del entry  # frees the session
+        with self._lock:
+            self._taken_bytes -= memory_bytes
+
+    def _reserve(self, memory_bytes: int) -> None:
+        """Take room, or raise NoRoomError; under the lock."""
+        bound_bytes = self._options.max_memory_bytes
+        if bound_bytes is not None and self._taken_bytes + memory_bytes > bound_bytes:
+            raise NoRoomError(
+                f"it needs {shown_bytes(memory_bytes)} of memory; of the {shown_bytes(bound_bytes)} that all "
+                f"models may take, the {len(self._entries)} in memory take {shown_bytes(self._taken_bytes)}"
+            )
+        self._taken_bytes += memory_bytes
 
     def _load(self, model: bytes) -> _Loaded:
         session = OnnxSession(model)
@@ -130,6 +191,8 @@ class OnnxLoader:
             try:
                 session.run(inputs, outputs)
             except Exception as error:  # noqa: BLE001 - the runtime raises kinds that share no base
+                if lacks_memory(error):
+                    raise NoRoomError("the system gives ONNX Runtime no memory to run it") from None
                 raise LoadError(f"it does not run: {plain(error)}") from None
             now_ns = time.perf_counter_ns()
             times_ns.append(now_ns - before_ns)

@@ -10,7 +10,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from inference_server.core.errors import InvalidRequestError
 from inference_server.core.tensor import NUMPY_DTYPES, VARIABLE, Array, TensorSpec
-from inference_server.serving.loader import LoadError
+from inference_server.serving.loader import LoadError, NoRoomError
 
 # BF16 is not among them: ONNX Runtime takes no such array from numpy.
 DATATYPES: Final = {
@@ -33,13 +33,17 @@ MAX_TEXT: Final = 300
 
 _RUNTIME_PREFIX: Final = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 _PATHS: Final = re.compile(r"\S*/\S+/\S*")
+_NO_MEMORY: Final = ("bad_alloc", "Failed to allocate memory")
 
 
 class OnnxSession:
     """One ONNX Runtime session over a file's bytes. `run` may be called from several threads at once."""
 
     def __init__(self, model: bytes) -> None:
-        """Load, or raise LoadError: the runtime's reason, or the input or output that cannot be served."""
+        """Load, or raise LoadError: the runtime's reason, or the input or output that cannot be served.
+
+        Of it NoRoomError where the runtime gets no memory.
+        """
         options = onnxruntime.SessionOptions()
         # A run belongs to one thread: forests of more than 80 trees would run a single row in parallel, and
         # threads that spin would take the processor from the strategies next door.
@@ -52,6 +56,8 @@ class OnnxSession:
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # noqa: BLE001 - the runtime raises kinds that share no base of their own
+            if lacks_memory(error):
+                raise NoRoomError("the system gives ONNX Runtime no memory to load it") from None
             raise LoadError(f"ONNX Runtime does not load it: {plain(error)}") from None
         self.inputs: Final = tuple(_spec("input", node) for node in self._session.get_inputs())
         self.outputs: Final = tuple(_spec("output", node) for node in self._session.get_outputs())
@@ -77,6 +83,11 @@ def sample_inputs(specs: Sequence[TensorSpec]) -> dict[str, Array]:
         one = "1" if spec.datatype == "BYTES" else 1
         sample[spec.name] = np.full(shape, one, NUMPY_DTYPES[spec.datatype])
     return sample
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Tell whether the runtime failed for want of memory, which it says in the text only."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def plain(error: Exception) -> str:

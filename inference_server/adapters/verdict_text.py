@@ -16,6 +16,7 @@ def write_verdict(verdict: Verdict) -> bytes:
         "contract": verdict.contract.to_json() if verdict.contract else None,
         "inputs": [_write_spec(spec) for spec in verdict.inputs],
         "outputs": [_write_spec(spec) for spec in verdict.outputs],
+        "memory_bytes": verdict.memory_bytes,
     }
     return json.dumps(document).encode()
 
@@ -30,6 +31,7 @@ def read_verdict(text: bytes) -> Verdict:
         contract=None if contract is None else Contract.from_json(contract),
         inputs=tuple(_read_spec(spec) for spec in document["inputs"]),
         outputs=tuple(_read_spec(spec) for spec in document["outputs"]),
+        memory_bytes=int(document["memory_bytes"]),
     )
 
 

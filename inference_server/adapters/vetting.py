@@ -12,16 +12,20 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
-from inference_server.adapters.onnx_session import OnnxSession, plain, sample_inputs
+from inference_server.adapters.footprint import held_bytes
+from inference_server.adapters.onnx_session import OnnxSession, lacks_memory, plain, sample_inputs
 from inference_server.core.contract import METADATA_KEY, Contract, OutputKind, OutputMeaning
 from inference_server.core.errors import ContractError
+from inference_server.core.size import shown_bytes
 from inference_server.core.tensor import VARIABLE, TensorSpec
-from inference_server.serving.loader import LoadError
+from inference_server.serving.loader import LoadError, NoRoomError
 from inference_server.serving.vetting import Step, Verdict
 
 # The last one holds operators of ONNX Runtime's own, compiled into it; quantised models use them. Any other
 # domain would need a library that is loaded into the server.
 OPERATOR_DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+# The bytes themselves and the runtime's copy; a file of which two do not fit needs no judge.
+LEAST_COPIES: Final = 2
 NUMBERS: Final = ("FP16", "FP32", "FP64")
 KIND_DATATYPES: Final = {
     OutputKind.LABEL: ("INT64", "INT32", "BYTES"),
@@ -34,17 +38,32 @@ class _RefusedError(Exception):
     """A step that failed; the text is the reason."""
 
 
-def vet(model: bytes, expected_name: str) -> Verdict:
-    """Judge a file's bytes, for a model that its place in the repository gives the name `expected_name`."""
-    return _Vetting(model, expected_name).verdict()
+def vet(model: bytes, expected_name: str, memory_bytes: int | None = None) -> Verdict:
+    """Judge a file's bytes, for a model that its place in the repository gives the name `expected_name`.
+
+    `memory_bytes` is what this process may take for it, where whoever started it has set such a bound: the
+    reason names it. The verdict's own figure is the growth of what the process holds, from before loading to
+    after the golden rows, and the file's bytes, which a session keeps. It leaves out what loading takes for
+    a moment and what the first session of a process costs once.
+    """
+    return _Vetting(model, expected_name, memory_bytes).verdict()
+
+
+def too_big(memory_bytes: int | None) -> str:
+    """Return the reason for a file that wants more memory than its judge may take."""
+    if memory_bytes is None:
+        return "it needs more memory than there is"
+    return f"it needs more than the {shown_bytes(memory_bytes)} that vetting may take"
 
 
 class _Vetting:
     """One file's way through the steps; each leaves what the later ones need."""
 
-    def __init__(self, model: bytes, expected_name: str) -> None:
+    def __init__(self, model: bytes, expected_name: str, memory_bytes: int | None) -> None:
         self._model = model
         self._expected_name = expected_name
+        self._memory_bytes = memory_bytes
+        self._held_before_bytes: int | None = None
         self._parsed = ModelProto()
         self._session: OnnxSession | None = None
         self._contract: Contract | None = None
@@ -62,6 +81,9 @@ class _Vetting:
         for name, way in ways:
             try:
                 steps.append(Step(name, passed=True, text=way()))
+            except (MemoryError, NoRoomError):
+                steps.append(Step(name, passed=False, text=too_big(self._memory_bytes)))
+                break
             except (_RefusedError, LoadError) as error:
                 steps.append(Step(name, passed=False, text=str(error)))
                 break
@@ -75,12 +97,20 @@ class _Vetting:
             contract=self._contract,
             inputs=session.inputs if session else (),
             outputs=session.outputs if session else (),
+            memory_bytes=self._taken_bytes() if session else 0,
         )
+
+    def _taken_bytes(self) -> int:
+        before, after = self._held_before_bytes, held_bytes()
+        grown = 0 if before is None or after is None else max(0, after - before)
+        return len(self._model) + grown
 
     def _parse(self) -> str:
         try:
             self._parsed = onnx.load_model_from_string(self._model)
         except DecodeError:
+            # The parser says the same where it has no room for its copy. Loading takes this much in any case.
+            bytearray(LEAST_COPIES * len(self._model))
             raise _RefusedError("it cannot be read as ONNX: cut off, or no ONNX file") from None
         if not self._parsed.graph.output:
             raise _RefusedError("it cannot be read as ONNX: it holds no graph with outputs")
@@ -108,6 +138,8 @@ class _Vetting:
         return "no custom operators"
 
     def _load(self) -> str:
+        self._parsed = ModelProto()  # it has done its work, and takes as much as the file
+        self._held_before_bytes = held_bytes()
         self._session = OnnxSession(self._model)
         if not self._session.inputs:
             raise _RefusedError("it takes no input")
@@ -145,6 +177,8 @@ class _Vetting:
         try:
             arrays = session.run(inputs, wanted)
         except Exception as error:  # noqa: BLE001 - the runtime raises kinds that share no base
+            if lacks_memory(error):
+                raise MemoryError from None
             raise _RefusedError(f"it does not run: {plain(error)}") from None
         if contract is None:
             return "it runs; what it should answer is not known"

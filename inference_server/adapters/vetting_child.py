@@ -2,24 +2,42 @@
 
 A frame is an 8-byte big-endian length and as many bytes. A request is two frames: the expected name in
 UTF-8, and the file's bytes. The answer is one frame, the verdict as JSON text. An empty frame comes first,
-as soon as the libraries are loaded. The end of stdin ends the process.
+as soon as it is warm: the libraries are loaded and a first small model has run. The end of stdin ends it.
 
-    python -m inference_server.adapters.vetting_child MEMORY_BYTES
+    python -m inference_server.adapters.vetting_child CPU_S MEMORY_BYTES
+
+A file that takes more than CPU_S seconds of processor time ends the process by SIGXCPU. One that wants more
+than MEMORY_BYTES of address space, over what the warm process has, is refused.
 """
 
+import contextlib
 import ctypes
+import math
 import os
 import resource
 import signal
 import struct
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import BinaryIO, Final
+
+from onnx import TensorProto, helper
 
 from inference_server.adapters.verdict_text import write_verdict
 from inference_server.adapters.vetting import vet
 
 LENGTH: Final = struct.Struct(">Q")
+# A file whose loading recurses deeply must overflow the stack here and not in the server, whose threads have
+# 2 MiB at least.
+STACK_BYTES: Final = 2**20
+# The ticks come first: judging a file is work that can wait for a processor.
+NICENESS: Final = 10
 _PR_SET_PDEATHSIG: Final = 1
+_STATM: Final = Path("/proc/self/statm")
 
 
 def write_frame(stream: BinaryIO, content: bytes) -> None:
@@ -43,11 +61,20 @@ def read_frame(stream: BinaryIO) -> bytes:
 
 def main() -> None:
     """Judge until stdin ends."""
-    _bound(int(sys.argv[1]))
+    cpu_s, memory_bytes = float(sys.argv[1]), int(sys.argv[2])
+    _leave_the_server_alone()
     requests = sys.stdin.buffer
     # Whatever a library prints must not end up between the frames: file descriptor 1 becomes stderr.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    threading.stack_size(STACK_BYTES)
+    with ThreadPoolExecutor(1, thread_name_prefix="judge") as judge:
+        judge.submit(_judge, requests, answers, cpu_s, memory_bytes).result()
+
+
+def _judge(requests: BinaryIO, answers: BinaryIO, cpu_s: float, memory_bytes: int) -> None:
+    vet(_first_model(), "first")  # what a process's first session costs is no file's, in time and in memory
+    _bound_memory(memory_bytes)
     write_frame(answers, b"")
     while True:
         try:
@@ -55,16 +82,54 @@ def main() -> None:
             model = read_frame(requests)
         except EOFError:
             return
-        write_frame(answers, write_verdict(vet(model, expected_name)))
+        with _bounded_cpu(cpu_s):
+            answer = write_verdict(vet(model, expected_name, memory_bytes))
+        del model  # it must not stand beside the next one
+        write_frame(answers, answer)
 
 
-def _bound(memory_bytes: int) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+def _leave_the_server_alone() -> None:
+    os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this process
     if sys.platform == "linux":
         # A file that makes this process spin must not outlive a server that was killed.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _bound_memory(memory_bytes: int) -> None:
+    """Bound the address space, where the system says how much of it is taken already."""
+    with contextlib.suppress(OSError):
+        taken_bytes = int(_STATM.read_text().split()[0]) * resource.getpagesize()
+        _lower(resource.RLIMIT_AS, taken_bytes + memory_bytes)
+
+
+@contextlib.contextmanager
+def _bounded_cpu(cpu_s: float) -> Iterator[None]:
+    _lower(resource.RLIMIT_CPU, math.ceil(time.process_time() + cpu_s))
+    try:
+        yield
+    finally:
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
+
+
+def _lower(limit: int, soft: int) -> None:
+    _, hard = resource.getrlimit(limit)
+    resource.setrlimit(limit, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+
+
+def _first_model() -> bytes:
+    """Return a model that answers its input."""
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "first",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])],
+    )
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 17)])
+    return bytes(model.SerializeToString())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from inference_server.adapters.verdict_text import read_verdict
+from inference_server.adapters.vetting import LEAST_COPIES, too_big
 from inference_server.adapters.vetting_child import LENGTH
 from inference_server.serving.vetting import Step, Verdict
 
@@ -18,30 +19,47 @@ log: Final = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 2
 CHILD: Final = (sys.executable, "-P", "-m", "inference_server.adapters.vetting_child")
+CLOSED: Final = "vetting was ended before it had judged this file"
 
 
 @dataclass(frozen=True, slots=True)
 class VettingProcessOptions:
-    """Bounds: on one file's vetting, on the child's start, on its address space, on its answer's length."""
+    """Bounds on one file's vetting, and on the child.
 
-    vet_s: float = 30.0
+    `cpu_s` is processor time, which a busy or sleeping machine does not use up, counted in whole seconds and
+    rounded up. `wall_s` is how long to wait for a child that does not get to work, or waits for something.
+    `memory_bytes` is address space over what a warm child has; loading takes up to five times a file's size.
+    `start_s` bounds the child's start, `max_answer_bytes` its answer.
+    """
+
+    cpu_s: float = 30.0
+    wall_s: float = 60.0
     start_s: float = 60.0
-    memory_bytes: int = 16 * 2**30
+    memory_bytes: int = 4 * 2**30
     max_answer_bytes: int = 64 * 2**20
+
+
+class _NoVerdictError(Exception):
+    """A child gave no verdict; the text says how."""
+
+
+class _EndedError(Exception):
+    """The file is at fault, beyond doubt: no second attempt; the text is the reason."""
 
 
 class VettingProcess:
     """Implements `serving.vetting.Vetting`. One file at a time; the child is started when it is needed.
 
-    `child` is the command of the vetting process, to which the memory bound is added.
+    `child` is the command of the vetting process, to which the bounds are added.
     """
 
     def __init__(self, options: VettingProcessOptions | None = None, child: Sequence[str] = CHILD) -> None:
         self._options = options or VettingProcessOptions()
-        self._command = (*child, str(self._options.memory_bytes))
+        self._command = (*child, str(self._options.cpu_s), str(self._options.memory_bytes))
         self._child: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
         self._idle = False
+        self._closed = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<VettingProcess {f'pid {self._child.pid}' if self._child else 'not running'}>"
@@ -57,48 +75,64 @@ class VettingProcess:
             await self._warm()
 
     async def close(self) -> None:
-        """End the child."""
-        async with self._turn:
+        """End the child, whatever it does, and start none again."""
+        self._closed.set()
+        await self._end()
+        async with self._turn:  # whoever waited for it is told now; one that is just starting another ends it
             await self._end()
 
     async def vet(self, model: bytes, expected_name: str) -> Verdict:
         """Return the child's verdict, or one that says how it failed to give any.
 
-        A child that ends on a file gets a successor that tries once more, for its end may have had another
+        A child that ends or says nothing gets a successor that tries once more, for that may have had another
         cause. Cancelled, the call ends the child; the next one starts another.
         """
+        if LEAST_COPIES * len(model) > self._options.memory_bytes:
+            return _failed(model, too_big(self._options.memory_bytes))
+        reason = CLOSED
         async with self._turn:
             for _ in range(ATTEMPTS):
                 try:
                     return await self._vet(model, expected_name)
-                except (EOFError, OSError):
-                    reason = await self._how_it_ended()
-                    log.warning("%s", reason)
+                except _EndedError as error:
+                    return _failed(model, str(error))
+                except _NoVerdictError as error:
+                    reason = str(error)
                 finally:
                     await self._end_unless_idle()
-            return _failed(model, reason)
+                if self._closed.is_set():
+                    return _failed(model, CLOSED)
+                log.warning("%s", reason)
+        return _failed(model, reason)
 
     async def _vet(self, model: bytes, expected_name: str) -> Verdict:
-        child = await self._warm()
-        self._idle = False
         try:
-            async with asyncio.timeout(self._options.vet_s):
+            child = await self._warm()
+            self._idle = False
+            async with asyncio.timeout(self._options.wall_s):
                 verdict = read_verdict(await self._ask(child, expected_name.encode(), model))
         except TimeoutError:
-            return _failed(model, f"vetting took longer than {self._options.vet_s:g} s and was ended")
+            text = f"vetting gave no verdict in {ATTEMPTS} attempts, the last of {self._options.wall_s:g} s"
+            raise _NoVerdictError(text) from None
+        except (EOFError, OSError):
+            raise await self._how_it_ended() from None
         except (ValueError, KeyError, TypeError):
             log.exception("the vetting process gave an answer that cannot be read")
-            return _failed(model, "the vetting process gave an answer that cannot be read")
+            raise _EndedError("the vetting process gave an answer that cannot be read") from None
         self._idle = True
         return verdict
 
     async def _warm(self) -> asyncio.subprocess.Process:
-        if self._child is not None and self._child.returncode is None:
+        if self._child is not None and self._child.returncode is None and self._idle:
             return self._child
-        self._child, self._idle = None, False
+        await self._end()
+        if self._closed.is_set():
+            raise EOFError(CLOSED)
         self._child = child = await asyncio.create_subprocess_exec(
             *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
+        if self._closed.is_set():
+            await self._end()
         try:
             async with asyncio.timeout(self._options.start_s):
                 await self._read(child)
@@ -124,24 +158,29 @@ class VettingProcess:
             raise ValueError(f"an answer of {size} bytes")
         return await child.stdout.readexactly(size)
 
-    async def _how_it_ended(self) -> str:
-        if self._child is None:
-            return "the vetting process could not be started"
+    async def _how_it_ended(self) -> _NoVerdictError | _EndedError:
+        child = self._child
+        if child is None:
+            return _NoVerdictError("the vetting process could not be started")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):  # its pipe has closed, so its end is near
-                await self._child.wait()
-        code = self._child.returncode
+                await child.wait()
+        code = child.returncode
         if code is None:
-            return "the vetting process stopped answering and was ended"
+            return _NoVerdictError("the vetting process stopped answering and was ended")
+        if code == -signal.SIGXCPU:
+            return _EndedError(
+                f"vetting took more than {self._options.cpu_s:g} s of processor time and was ended"
+            )
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"the vetting process {how} while it judged this file"
+        return _NoVerdictError(f"the vetting process {how} while it judged this file")
 
     async def _end_unless_idle(self) -> None:
         if not self._idle:
             await self._end()
 
     async def _end(self) -> None:
-        child, self._child = self._child, None
+        child, self._child, self._idle = self._child, None, False
         if child is None:
             return
         if child.stdin is not None:
