@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from inference_server.core.contract import MAX_INT64
 from inference_server.core.errors import InvalidRequestError
 from inference_server.serving.registry import DEFAULT_VERSION, Which
 from inference_server.serving.settings import LABEL, LabelError, check_label
@@ -15,8 +16,8 @@ def parse_version(text: str) -> Which:
     """Return the version or label that the text names; 0 for an empty text, which lets the server choose."""
     if not text:
         return DEFAULT_VERSION
-    if VERSION.fullmatch(text):
-        return int(text)
+    if VERSION.fullmatch(text) and (version := int(text)) <= MAX_INT64:
+        return version
     if LABEL.fullmatch(text):
         return text
     raise InvalidRequestError(
