@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
+from inference_server.adapters import machine
+from inference_server.adapters.archive_folder import open_archive
 from inference_server.adapters.model_repository import FolderRepository
-from inference_server.adapters.onnx_servable import OnnxLoader
-from inference_server.adapters.vetting_process import VettingProcess
+from inference_server.adapters.onnx_servable import OnnxLoader, OnnxLoaderOptions
+from inference_server.adapters.vetting_pool import VettingPool
 from inference_server.adapters.watcher import FolderWatcher
 from inference_server.core.clock import SystemClock
 from inference_server.http.listener import HttpListener
@@ -28,18 +30,23 @@ from inference_server.rpc.method import Service
 from inference_server.rpc.open_inference import OpenInference
 from inference_server.rpc.predictor import Predictor, PredictorOptions
 from inference_server.rpc.reflection import Reflection
+from inference_server.serving.candidate_loading import CandidateLoading
 from inference_server.serving.data_plane import DataPlane, DataPlaneOptions
 from inference_server.serving.drain import Drain
 from inference_server.serving.lifecycle import Lifecycle
-from inference_server.serving.policy import VersionPolicy
+from inference_server.serving.operator import Operator
 from inference_server.serving.reconciler import Reconciler
+from inference_server.serving.recorder import Recorder
 from inference_server.serving.registry import Registry
+from inference_server.serving.settings import ModelSettings
 
 log = logging.getLogger(__name__)
 
 SERVICES: Final = (predictor.SERVICE, open_inference.SERVICE)
 # Threads for runs that are too slow for the event loop; two cores are what a sidecar usually has.
 SLOW_RUN_THREADS: Final = 4
+# Of the memory that there is, models take at most one part in so many unless it is said otherwise.
+MEMORY_SHARE: Final = 2
 # How long the process may take to end once nothing is served any more.
 EXIT_S: Final = 2.0
 
@@ -48,15 +55,20 @@ EXIT_S: Final = 2.0
 class ServeOptions:
     """What a sidecar is to serve, and where. `http` None: no HTTP.
 
-    `policies` say by model which versions are served, the latest where nothing is said. `required` are the
-    models without which it is not ready; empty means those found at the start.
+    `settings` are by model. `required` are the models without which it is not ready; empty means those found
+    at the start. Under explicit `control` a model is served only when it is asked for, the required ones from
+    the start. `state` is the folder for what outlives a restart; None: nothing does. `max_memory_bytes` is
+    the bound on the memory of all models; None: half of what the machine or its container has.
     """
 
     models: Path
     listen: tuple[Address, ...]
     http: Address | None = None
-    policies: Mapping[str, VersionPolicy] = field(default_factory=dict)
+    settings: Mapping[str, ModelSettings] = field(default_factory=dict)
     required: Collection[str] = ()
+    control: Literal["files", "explicit"] = "files"
+    state: Path | None = None
+    max_memory_bytes: int | None = None
     listener: ListenerOptions = field(default_factory=ListenerOptions)
     data_plane: DataPlaneOptions = field(default_factory=DataPlaneOptions)
     predictor: PredictorOptions = field(default_factory=PredictorOptions)
@@ -70,7 +82,13 @@ class Sidecar:
     http_port: int | None
     registry: Registry
     reconciler: Reconciler
+    operator: Operator
     drain: Drain
+
+    def reload(self, options: ServeOptions) -> None:
+        """Take over what these options say of the models; everything else needs a restart."""
+        self.registry.require_named(options.required)
+        self.reconciler.set_settings(options.settings)
 
 
 @contextlib.asynccontextmanager
@@ -87,18 +105,33 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
         executor = ThreadPoolExecutor(SLOW_RUN_THREADS, thread_name_prefix="run")
         # Not waited for: a run that hangs would hold up everything that is stopped after it.
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
-        vetting = VettingProcess()
+        vetting = VettingPool()
         stack.push_async_callback(vetting.close)
+        archive = open_archive(options.state)
+        stack.callback(archive.close)
+        remembered = archive.load()
+        explicit = options.control == "explicit"
+        lifecycle = Lifecycle(options.settings, remembered=remembered, explicit=explicit)
+        repository = FolderRepository(options.models, clock)
         reconciler = Reconciler(
             registry=registry,
-            lifecycle=Lifecycle(options.policies),
-            repository=FolderRepository(options.models, clock),
-            watcher=FolderWatcher(options.models),
-            vetting=vetting,
-            loader=OnnxLoader(),
+            lifecycle=lifecycle,
+            repository=repository,
+            watcher=None if explicit else FolderWatcher(options.models),
+            loading=lambda in_background: CandidateLoading(
+                repository=repository,
+                archive=archive,
+                vetting=vetting,
+                loader=OnnxLoader(OnnxLoaderOptions(max_memory_bytes=_memory_bound(options))),
+                clock=clock,
+                in_background=in_background,
+            ),
+            recorder=Recorder(archive, lifecycle, remembered),
             clock=clock,
+            load_at_start=options.required if explicit else (),
         )
         stack.push_async_callback(reconciler.stop)
+        operator = Operator(lifecycle, reconciler, explicit=explicit)
         data_plane = DataPlane(registry, clock, options.data_plane, executor)
         services: list[Service] = [
             Predictor(data_plane, registry, clock, drain, options.predictor),
@@ -115,7 +148,8 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
         await listener.start()
         stack.callback(drain.begin)
         reconciler.start()
-        yield Sidecar(listener.addresses, http_port, registry, reconciler, drain)
+        stack.callback(asyncio.create_task(_warm(vetting)).cancel)
+        yield Sidecar(listener.addresses, http_port, registry, reconciler, operator, drain)
         log.info("stopping: waiting for calls in flight")
 
 
@@ -141,6 +175,19 @@ async def serve_until_stopped(options: ServeOptions) -> None:
     leaving = threading.Timer(EXIT_S, _leave)
     leaving.daemon = True
     leaving.start()
+
+
+async def _warm(vetting: VettingPool) -> None:
+    try:
+        await vetting.start()
+    except Exception:  # the first file tries again, and says then what is wrong
+        log.exception("the vetting processes could not be started")
+
+
+def _memory_bound(options: ServeOptions) -> int:
+    if options.max_memory_bytes is not None:
+        return options.max_memory_bytes
+    return machine.memory_bytes() // MEMORY_SHARE
 
 
 def _leave() -> None:

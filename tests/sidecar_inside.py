@@ -8,14 +8,17 @@ from pathlib import Path
 from eventually import eventually
 from onnx_files import GOLDEN_ROWS
 
+from inference_server.adapters.archive_folder import open_archive
 from inference_server.adapters.model_repository import FolderRepository, FolderRepositoryOptions
 from inference_server.adapters.onnx_servable import OnnxLoader, OnnxLoaderOptions
 from inference_server.adapters.vetting import vet
 from inference_server.adapters.watcher import FolderWatcher, FolderWatcherOptions
 from inference_server.core.clock import SystemClock
+from inference_server.serving.candidate_loading import CandidateLoading
 from inference_server.serving.data_plane import Answer, Call, DataPlane, DataPlaneOptions
 from inference_server.serving.lifecycle import Lifecycle
 from inference_server.serving.reconciler import Reconciler, ReconcilerOptions
+from inference_server.serving.recorder import Recorder
 from inference_server.serving.registry import Registry
 
 QUICK = FolderRepositoryOptions(quiet_s=0.02, settle_s=0.2)
@@ -31,18 +34,26 @@ class VettingInThread:
 class Inside:
     """The parts, and short words for what the tests do with them."""
 
-    def __init__(self, folder, lifecycle, vetting, repository_options, executor):
+    def __init__(self, folder, *, lifecycle, vetting, repository_options, executor, archive):
         clock = SystemClock()
         self.registry = Registry()
         self.lifecycle = lifecycle
         self.loader = OnnxLoader(OnnxLoaderOptions(warm_up_runs=2))
+        repository = FolderRepository(folder, clock, repository_options)
         self.reconciler = Reconciler(
             registry=self.registry,
             lifecycle=lifecycle,
-            repository=FolderRepository(folder, clock, repository_options),
+            repository=repository,
             watcher=FolderWatcher(folder, FolderWatcherOptions(debounce_ms=10, rescan_s=1)),
-            vetting=vetting,
-            loader=self.loader,
+            loading=lambda in_background: CandidateLoading(
+                repository=repository,
+                archive=archive,
+                vetting=vetting,
+                loader=self.loader,
+                clock=clock,
+                in_background=in_background,
+            ),
+            recorder=Recorder(archive, lifecycle, {}),
             clock=clock,
             options=ReconcilerOptions(retry_s=0.1),
         )
@@ -74,9 +85,14 @@ class Inside:
 @contextlib.asynccontextmanager
 async def inside(folder: Path, *, lifecycle=None, vetting=None, repository_options=QUICK):
     """Run everything over the folder; at the end nothing may be left open."""
-    with ThreadPoolExecutor(2) as executor:
+    with ThreadPoolExecutor(2) as executor, open_archive(None) as archive:
         parts = Inside(
-            folder, lifecycle or Lifecycle(), vetting or VettingInThread(), repository_options, executor
+            folder,
+            lifecycle=lifecycle or Lifecycle(),
+            vetting=vetting or VettingInThread(),
+            repository_options=repository_options,
+            executor=executor,
+            archive=archive,
         )
         parts.reconciler.start()
         try:

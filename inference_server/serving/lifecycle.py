@@ -1,62 +1,47 @@
 """The life cycle's logic: events in, the next action out. No I/O, no time, no tasks.
 
-The rules, for each model by itself:
-- Aspired are the versions that the policy picks from those found, leaving out the refused ones.
-- A version is loaded when it is aspired and its bytes are not the ones served.
-- A version is retired when it is not aspired and an aspired one is available. So a model that was available
-  once stays available, whatever comes and goes; files that are deleted leave the last good versions served.
-- A refused candidate is not tried again until its file changes. Where it was to replace other bytes of the
-  same version, those go on serving.
+What holds for one model by itself stands in `model_versions`. Here are the models together, and which of them
+something happened to, so that a change of one costs nothing for the thousand others.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import replace
 
-from inference_server.core.servable import ServableId, State, VersionStatus
-from inference_server.serving.policy import Latest, Specific, VersionPolicy, aspired_versions
+from inference_server.core.errors import NotFoundError
+from inference_server.core.servable import ServableId, VersionStatus
+from inference_server.serving.archive import Remembered
+from inference_server.serving.model_versions import Action, ModelVersions, RolledBack
+from inference_server.serving.policy import VersionPolicy
 from inference_server.serving.repository import Candidate
-
-DEFAULT_POLICY: Final = Latest(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Vet, load and publish this candidate, then tell `published` or `refused`."""
-
-    candidate: Candidate
-
-
-@dataclass(frozen=True, slots=True)
-class Retire:
-    """Take this version out of service."""
-
-    id: ServableId
-
-
-Action = Load | Retire
-
-
-@dataclass(slots=True)
-class _Model:
-    found: dict[int, Candidate] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
-    served: dict[int, str] = field(default_factory=dict)
-    refused: dict[int, tuple[Candidate, str]] = field(default_factory=dict)
-    loading: Candidate | None = None
+from inference_server.serving.settings import DEFAULT_SETTINGS, ModelSettings
 
 
 class Lifecycle:
-    """The state of every model's versions. `policies` are by model name; others get `default_policy`."""
+    """The state of every model's versions.
+
+    `settings` are by model name; others get `default`. `remembered` is what outlived a restart. `explicit`: a
+    model is served only after `load`.
+    """
 
     def __init__(
         self,
-        policies: Mapping[str, VersionPolicy] | None = None,
-        default_policy: VersionPolicy = DEFAULT_POLICY,
+        settings: Mapping[str, ModelSettings] | None = None,
+        *,
+        default: ModelSettings = DEFAULT_SETTINGS,
+        remembered: Mapping[str, Remembered] | None = None,
+        explicit: bool = False,
     ) -> None:
-        self._policies = dict(policies or {})
-        self._default_policy = default_policy
-        self._models: dict[str, _Model] = {}
+        self._settings = dict(settings or {})
+        self._default = default
+        self._explicit = explicit
+        # What is remembered of models of which nothing else is known.
+        self._remembered = dict(remembered or {})
+        self._models: dict[str, ModelVersions] = {}
+        self._to_consider: set[str] = set()
+        self._changed: set[str] = set()
+        for name, what in list(self._remembered.items()):
+            if what.pinned:
+                self._model(name)
 
     def __repr__(self) -> str:
         served = [f"{name}:{version}" for name, model in self._models.items() for version in model.served]
@@ -64,63 +49,105 @@ class Lifecycle:
 
     # Events.
 
+    def set_settings(self, settings: Mapping[str, ModelSettings]) -> None:
+        """Take over what the operator says of every model; it replaces what was said before."""
+        self._settings = dict(settings)
+        for name, model in self._models.items():
+            model.set_settings(self._settings.get(name, self._default))
+            self._note(name)
+
     def set_policy(self, name: str, policy: VersionPolicy) -> None:
         """Change one model's policy."""
-        self._policies[name] = policy
+        settings = replace(self._settings.get(name, self._default), policy=policy)
+        self.set_settings({**self._settings, name: settings})
 
     def found(self, candidates: Iterable[Candidate], problems: Mapping[str, tuple[str, ...]]) -> None:
         """Take over what a scan found; it replaces what the scan before found."""
-        for model in self._models.values():
-            model.found, model.problems = {}, ()
+        found: dict[str, dict[int, Candidate]] = {name: {} for name in (*self._models, *problems)}
         for candidate in candidates:
-            self._model(candidate.id.name).found[candidate.id.version] = candidate
-        for name, texts in problems.items():
-            self._model(name).problems = texts
-        for name, model in list(self._models.items()):
-            model.refused = {
-                version: (candidate, reason)
-                for version, (candidate, reason) in model.refused.items()
-                if model.found.get(version) == candidate
-            }
-            if not (model.found or model.problems or model.served or model.loading):
-                del self._models[name]
+            found.setdefault(candidate.id.name, {})[candidate.id.version] = candidate
+        for name, versions in found.items():
+            model = self._model(name)
+            if self._explicit and model.wanted:
+                continue  # what a `load` found holds until the next one
+            if model.found(versions, problems.get(name, ())):
+                self._note(name)
+            self._forget_unknown(name)
 
     def published(self, candidate: Candidate) -> None:
         """Note that the candidate answers now."""
-        model = self._model(candidate.id.name)
-        model.loading = None
-        model.served[candidate.id.version] = candidate.digest
+        self._noted(candidate.id.name).published(candidate)
 
-    def refused(self, candidate: Candidate, reason: str) -> None:
-        """Note that the candidate is no good; what served before goes on."""
-        model = self._model(candidate.id.name)
-        model.loading = None
-        if model.found.get(candidate.id.version) == candidate:  # what has come meanwhile is not refused
-            model.refused[candidate.id.version] = (candidate, reason)
+    def refused(self, candidate: Candidate, reason: str, *, for_room: bool = False) -> None:
+        """Note that the candidate is no good, or has no room; what served before goes on."""
+        self._noted(candidate.id.name).refused(candidate, reason, for_room=for_room)
+        self._forget_unknown(candidate.id.name)
 
     def postponed(self, candidate: Candidate) -> None:
         """Note that the load was given up without a verdict; the next scan decides."""
-        self._model(candidate.id.name).loading = None
+        self._noted(candidate.id.name).postponed()
+        self._forget_unknown(candidate.id.name)
+
+    def room_freed(self) -> None:
+        """Try again what was refused for want of memory."""
+        for name, model in self._models.items():
+            if model.room_freed():
+                self._note(name)
+
+    # What an operator does; see `ModelVersions`. NotFoundError for a model of which nothing is known.
+
+    def load(self, name: str, found: Mapping[int, Candidate], problems: tuple[str, ...]) -> None:
+        """Serve what lies there, or was handed in, from now on."""
+        self._noted(name).load(found, problems)
+
+    def unload(self, name: str) -> None:
+        """Serve nothing of this model until `load`."""
+        self._known(name).unload()
+        self._note(name)
+
+    def roll_back(self, name: str) -> RolledBack:
+        """Pin what answered before."""
+        done = self._known(name).roll_back()
+        self._note(name)
+        return done
+
+    def resume(self, name: str) -> None:
+        """Forget pin and holds."""
+        self._known(name).resume()
+        self._note(name)
+
+    def set_label(self, name: str, label: str, version: int) -> None:
+        """Let a label name an available version."""
+        self._known(name).set_label(label, version)
+        self._note(name)
+
+    def remove_label(self, name: str, label: str) -> None:
+        """Forget a label that was set by hand."""
+        self._known(name).remove_label(label)
+        self._note(name)
 
     # Answers.
 
     def next_action(self) -> Action | None:
-        """Return the next thing to do and take it as under way; None when all is as it should be.
-
-        A Retire counts as done at once. One load at a time a model; retiring comes before loading.
-        """
-        for name, model in sorted(self._models.items()):
-            aspired = self._aspired(name)
-            if aspired & model.served.keys():
-                for version in sorted(model.served.keys() - aspired):
-                    del model.served[version]
-                    return Retire(ServableId(name, version))
-            if model.loading is None:
-                for version in sorted(aspired, reverse=True):
-                    if self._to_load(model, version):
-                        model.loading = model.found[version]
-                        return Load(model.loading)
+        """Return the next thing to do and take it as under way; None when all is as it should be."""
+        for name in sorted(self._to_consider):
+            model = self._models.get(name)
+            action = model.next_action() if model else None
+            if action is not None:
+                self._changed.add(name)
+                return action
+            self._to_consider.discard(name)
+            self._forget_unknown(name)
         return None
+
+    def take_changed(self) -> frozenset[str]:
+        """Return the models to which something happened since the last call, those gone meanwhile too."""
+        changed, self._changed = frozenset(self._changed), set()
+        return changed
+
+    def model(self, name: str) -> ModelVersions | None:
+        """Return one model's state, to be looked at only; None where nothing is known of it."""
+        return self._models.get(name)
 
     def names(self) -> frozenset[str]:
         """Every model that is known."""
@@ -128,51 +155,54 @@ class Lifecycle:
 
     def statuses(self) -> dict[ServableId, VersionStatus]:
         """Return where each version is that is on its way, or did not get there."""
-        told: dict[ServableId, VersionStatus] = {}
-        for name, model in self._models.items():
-            for version in self._aspired(name) - model.served.keys():
-                candidate = model.found[version]
-                state = State.LOADING if model.loading == candidate else State.START
-                told[candidate.id] = VersionStatus(candidate.id, state, digest=candidate.digest)
-            for version, (candidate, reason) in model.refused.items():
-                if version not in model.served:
-                    told[candidate.id] = VersionStatus(candidate.id, State.END, reason, candidate.digest)
-        return told
+        return {id_: status for model in self._models.values() for id_, status in model.statuses().items()}
 
     def problem(self, name: str) -> str:
         """Say why what lies in the repository for a model is not what is served; empty: it is."""
         model = self._models.get(name)
+        return model.problem() if model else ""
+
+    def kept_digests(self) -> frozenset[str]:
+        """Return the digests of the bytes that a rollback may still want."""
+        all_remembered = [*self._remembered.values(), *(model.remembered for model in self._models.values())]
+        return frozenset(
+            kept.digest
+            for remembered in all_remembered
+            for kept in (*remembered.served, *filter(None, (remembered.pinned,)))
+        )
+
+    # Within.
+
+    def _note(self, name: str) -> None:
+        self._to_consider.add(name)
+        self._changed.add(name)
+
+    def _noted(self, name: str) -> ModelVersions:
+        self._note(name)
+        return self._model(name)
+
+    def _model(self, name: str) -> ModelVersions:
+        model = self._models.get(name)
         if model is None:
-            return ""
-        told = list(model.problems)
-        for version, (_, reason) in sorted(model.refused.items()):
-            which = "the new file is refused" if version in model.served else "refused"
-            told.append(f"version {version}: {which}: {reason}")
-        if not self._aspired(name):  # otherwise something is on its way that takes their place
-            told += [
-                f"version {version}: served, but its file is gone"
-                for version in sorted(model.served.keys() - model.found.keys())
-            ]
-        policy = self._policy(name)
-        if isinstance(policy, Specific):
-            told += [
-                f"version {version}: wanted by the policy, but not in the repository"
-                for version in sorted(policy.versions - model.found.keys() - model.served.keys())
-            ]
-        return "; ".join(told)
+            model = self._models[name] = ModelVersions(
+                name,
+                self._settings.get(name, self._default),
+                self._remembered.pop(name, None),
+                wanted=not self._explicit,
+            )
+            self._note(name)
+        return model
 
-    def _model(self, name: str) -> _Model:
-        return self._models.setdefault(name, _Model())
+    def _known(self, name: str) -> ModelVersions:
+        model = self._models.get(name)
+        if model is None:
+            raise NotFoundError(f"no model {name!r}")
+        return model
 
-    def _policy(self, name: str) -> VersionPolicy:
-        return self._policies.get(name, self._default_policy)
-
-    def _aspired(self, name: str) -> frozenset[int]:
-        model = self._models[name]
-        usable = [
-            version for version in model.found if version not in model.refused or version in model.served
-        ]
-        return aspired_versions(self._policy(name), usable)
-
-    def _to_load(self, model: _Model, version: int) -> bool:
-        return version not in model.refused and model.served.get(version) != model.found[version].digest
+    def _forget_unknown(self, name: str) -> None:
+        model = self._models.get(name)
+        if model is not None and not model.known:
+            del self._models[name]
+            if model.remembered != Remembered():
+                self._remembered[name] = model.remembered
+            self._changed.add(name)

@@ -1,28 +1,38 @@
 """Makes what is served follow what lies in the repository: the shell around `Lifecycle`.
 
-One task scans and acts, one load at a time; another listens to the watcher. Reading, vetting, loading,
-draining and closing happen off the event loop or in tasks of their own, so calls never wait for them.
+One task scans, another listens to the watcher, and each load is a task of its own, so that a file that hangs
+its judge holds up nobody else. Reading, vetting, loading, draining and closing happen off the event loop or
+in tasks of their own, so calls never wait for them.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from inference_server.core.clock import Clock
 from inference_server.core.servable import Servable, ServableId
-from inference_server.serving.lifecycle import Lifecycle, Load, Retire
-from inference_server.serving.loader import Loader, LoadError
-from inference_server.serving.policy import VersionPolicy
-from inference_server.serving.registry import Registry, Standing
-from inference_server.serving.repository import Candidate, ChangedError, ModelRepository, Watcher
-from inference_server.serving.vetting import Vetting
+from inference_server.serving.candidate_loading import CandidateLoading
+from inference_server.serving.compatibility import Promise
+from inference_server.serving.lifecycle import Lifecycle
+from inference_server.serving.loader import LoadError, NoRoomError
+from inference_server.serving.model_versions import Load, Retire
+from inference_server.serving.recorder import Recorder
+from inference_server.serving.registry import Entry, Registry, Standing
+from inference_server.serving.repository import (
+    DIGEST_SHOWN,
+    Candidate,
+    ChangedError,
+    ModelRepository,
+    Scan,
+    Watcher,
+    told,
+)
+from inference_server.serving.settings import ModelSettings
 
 log: Final = logging.getLogger(__name__)
-
-DIGEST_SHOWN: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +41,22 @@ class ReconcilerOptions:
 
     `retry_s`: pause after something unexpected. `recheck_s`: pause before the next look when a file changed
     between its finding and its reading. `drain_s`: how long `stop` waits for runs under way, whose callers
-    the listener has drained or cut before.
+    the listener has drained or cut before. `loads_at_once`: of different models.
     """
 
     retry_s: float = 1.0
     recheck_s: float = 0.05
     drain_s: float = 1.0
+    loads_at_once: int = 4
 
 
 class Reconciler:
-    """Keeps the registry as the lifecycle wants it, from `start` to `stop`."""
+    """Keeps the registry as the lifecycle wants it, from `start` to `stop`.
+
+    `watcher` None: control is explicit. Then a look loads nothing but what `load_from_repository` names, and
+    `load_at_start`.
+    `loading` makes the loads, given what to run in the background.
+    """
 
     def __init__(
         self,
@@ -48,56 +64,67 @@ class Reconciler:
         registry: Registry,
         lifecycle: Lifecycle,
         repository: ModelRepository,
-        watcher: Watcher,
-        vetting: Vetting,
-        loader: Loader,
+        watcher: Watcher | None,
+        loading: Callable[[Callable[[Coroutine[None, None, None]], None]], CandidateLoading],
+        recorder: Recorder,
         clock: Clock,
         options: ReconcilerOptions | None = None,
+        load_at_start: Collection[str] = (),
     ) -> None:
         self._registry = registry
         self._lifecycle = lifecycle
         self._repository = repository
         self._watcher = watcher
-        self._vetting = vetting
-        self._loader = loader
+        self._loading = loading(self._in_background)
+        self._recorder = recorder
         self._clock = clock
         self._options = options or ReconcilerOptions()
         self._wanted = asyncio.Event()
         self._looks_asked = 0
         self._looks_done = 0
-        self._progress = asyncio.Condition()
+        self._at_rest = False
+        self._progress = asyncio.Event()
+        self._asked_for = set(load_at_start)
         self._found_at_start: frozenset[str] | None = None
         self._problems_told: frozenset[tuple[str, str]] = frozenset()
-        self._shown: set[ServableId] = set()
-        self._shown_names: frozenset[str] = frozenset()
+        self._shown: dict[str, frozenset[ServableId]] = {}
+        self._behind_since_ns: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._loads: dict[asyncio.Task[None], Candidate] = {}
+        self._turns = asyncio.Semaphore(self._options.loads_at_once)
+        self._background: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         state = "running" if self._tasks else "stopped"
-        return f"<Reconciler {state}, {len(self._retiring)} retiring, {self._lifecycle}>"
+        return (
+            f"<Reconciler {state}, {len(self._loads)} loading, "
+            f"{len(self._background)} in the background, {self._lifecycle}>"
+        )
 
     def start(self) -> None:
         """Begin to watch and act; returns at once. `settled` waits for the first look's outcome."""
-        self._wanted.set()
-        self._tasks = [asyncio.create_task(self._act()), asyncio.create_task(self._listen())]
+        self.look()
+        self._tasks = [asyncio.create_task(self._look_again_and_again())]
+        if self._watcher is not None:
+            self._tasks.append(asyncio.create_task(self._listen(self._watcher)))
 
     async def stop(self) -> None:
         """Stop acting, retire everything and close it. Waits at most `drain_s` for calls in flight."""
-        for task in self._tasks:
+        stopping = [*self._tasks, *self._loads]
+        for task in stopping:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        await asyncio.gather(*stopping, return_exceptions=True)
         for model in self._registry.describe():
             for version in model.versions:
                 if self._registry.model_ready(model.name, version.id.version):
-                    self._in_background(self._retire(version.id))
-        if self._retiring:
-            _, busy = await asyncio.wait(self._retiring, timeout=self._options.drain_s)
+                    self._retire(version.id)
+        if self._background:
+            _, busy = await asyncio.wait(self._background, timeout=self._options.drain_s)
             for task in busy:
                 task.cancel()
             if busy:
-                log.warning("stopped with runs still under way versions=%d", len(busy))
+                log.warning("stopped with work still under way tasks=%d", len(busy))
 
     async def settled(self) -> None:
         """Wait until all that lies in the repository now is served or refused.
@@ -106,63 +133,103 @@ class Reconciler:
         """
         self._looks_asked += 1
         ours = self._looks_asked
-        self._wanted.set()
-        async with self._progress:
-            await self._progress.wait_for(lambda: self._looks_done >= ours)
+        self.look()
+        await self.until(lambda: self._looks_done >= ours and self._at_rest and not self._loads)
 
-    def set_policy(self, name: str, policy: VersionPolicy) -> None:
-        """Change one model's version policy; it is acted on at once."""
-        self._lifecycle.set_policy(name, policy)
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until the condition holds, which is asked after each look, load and act."""
+        while not condition():
+            await self._progress.wait()
+
+    def look(self) -> None:
+        """Have the repository looked at soon."""
         self._wanted.set()
 
-    async def _listen(self) -> None:
+    def set_settings(self, settings: Mapping[str, ModelSettings]) -> None:
+        """Take over what the operator says of every model; it is acted on at once."""
+        self._lifecycle.set_settings(settings)
+        self.act()
+
+    async def load_from_repository(self, name: str) -> bool:
+        """Under explicit control: hand what lies there of a model to the lifecycle, once it is complete.
+
+        Returns whether anything lies there. Cancelled, it asks no longer.
+        """
+        self._asked_for.add(name)
+        self.look()
+        try:
+            await self.until(lambda: name not in self._asked_for)
+        finally:
+            self._asked_for.discard(name)
+        return self._lifecycle.model(name) is not None
+
+    def load_uploads(self, name: str, uploads: Mapping[Candidate, bytes]) -> None:
+        """Under explicit control: hand bytes to the lifecycle, which are served instead of files."""
+        for candidate, model in uploads.items():
+            self._loading.hand_in(candidate, model)
+        self._lifecycle.load(name, {candidate.id.version: candidate for candidate in uploads}, ())
+        self.act()
+
+    def act(self) -> None:
+        """Begin all that the lifecycle asks for, and show what it says."""
+        while action := self._lifecycle.next_action():
+            match action:
+                case Retire(id_):
+                    self._retire(id_)
+                case Load(candidate):
+                    task = asyncio.create_task(self._load(candidate))
+                    self._loads[task] = candidate
+                    task.add_done_callback(self._load_ended)
+        self._show()
+        self._progress.set()
+        self._progress = asyncio.Event()
+
+    async def record(self) -> None:
+        """Write down what is to be remembered, and return when it is written."""
+        await self._recorder.write(self._lifecycle.names())
+
+    # The two tasks.
+
+    async def _listen(self, watcher: Watcher) -> None:
         while True:
             try:
-                async for _ in self._watcher.changes():
-                    self._wanted.set()
+                async for _ in watcher.changes():
+                    self.look()
             except Exception:  # a watcher that fails is started again; without it nothing would be seen
                 log.exception("watching the repository failed; starting again")
             await asyncio.sleep(self._options.retry_s)
-            self._wanted.set()
+            self.look()
 
-    async def _act(self) -> None:
+    async def _look_again_and_again(self) -> None:
         again_s: float | None = None
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(again_s):
                     await self._wanted.wait()
             self._wanted.clear()
+            self._at_rest = False
             look = self._looks_asked
             try:
-                again_s = await self._look_and_act()
+                scan = await asyncio.to_thread(self._repository.scan)
+                self._take(scan)
+                again_s = scan.again_s
+                self._looks_done = look
             except Exception:  # nothing that goes wrong in here may end the watching
                 log.exception("looking at the repository failed; trying again")
                 again_s = self._options.retry_s
-            if again_s is None:
-                async with self._progress:
-                    self._looks_done = look
-                    self._progress.notify_all()
+            self._at_rest = again_s is None and not self._wanted.is_set()
+            self.act()
 
-    async def _look_and_act(self) -> float | None:
-        """Scan once and do all that follows; return when to look again though nothing changes."""
-        scan = await asyncio.to_thread(self._repository.scan)
+    def _take(self, scan: Scan) -> None:
         self._lifecycle.found(scan.candidates, scan.problems)
-        self._require(scan.names)
+        for name in self._asked_for - scan.unsettled:
+            self._asked_for.discard(name)
+            if name in scan.names:
+                candidates = {it.id.version: it for it in scan.candidates if it.id.name == name}
+                self._lifecycle.load(name, candidates, scan.problems.get(name, ()))
+        if self._watcher is not None:
+            self._require(scan.names)
         self._tell(scan.problems)
-        self._show()
-        while action := self._lifecycle.next_action():
-            match action:
-                case Retire(id_):
-                    self._in_background(self._retire(id_))
-                case Load(candidate):
-                    self._show()
-                    try:
-                        await self._load(candidate)
-                    except ChangedError:
-                        self._lifecycle.postponed(candidate)
-                        return self._options.recheck_s
-            self._show()
-        return scan.again_s
 
     def _require(self, names: frozenset[str]) -> None:
         """Require what was found at the start, less what was removed since without ever being served."""
@@ -178,46 +245,75 @@ class Reconciler:
             log.warning("problem model=%s %s", name, text)
         self._problems_told = found
 
+    # One load.
+
     async def _load(self, candidate: Candidate) -> None:
-        id_, digest = candidate.id, candidate.digest
-        log.info(_line("found", id_, digest))
-        try:
-            servable = await self._vet_and_load(candidate)
-        except LoadError as error:
-            self._lifecycle.refused(candidate, str(error))
-            log.warning(_line("refused", id_, digest, str(error)))
-            return
-        except ChangedError:
-            raise
-        except Exception:  # whatever a loader raises, the next file deserves its turn
-            self._lifecycle.refused(candidate, "loading failed unexpectedly; the traceback is in the log")
-            log.exception(_line("refused", id_, digest))
-            return
-        replaced = self._registry.publish(servable, self._clock.wall_ns())
-        self._lifecycle.published(candidate)
-        log.info(_line("available", id_, digest, f"warm_up_us={servable.warm_up_ns / 1000:.1f}"))
-        if replaced is not None:
-            self._in_background(self._close(replaced.drain()))
+        async with self._turns:
+            id_, digest = candidate.id, candidate.digest
+            log.info("found %s", candidate)
+            try:
+                loaded = await self._loading.load(candidate, lambda: self._replaced_by(candidate))
+            except LoadError as error:
+                self._lifecycle.refused(candidate, str(error), for_room=isinstance(error, NoRoomError))
+                log.warning("refused %s %s", candidate, error)
+                return
+            except ChangedError as error:
+                await self._changed(candidate, error)
+                return
+            except Exception:  # whatever a loader raises, the next file deserves its turn
+                self._lifecycle.refused(candidate, "loading failed unexpectedly; the traceback is in the log")
+                log.exception("refused %s", candidate)
+                return
+            model = self._lifecycle.model(id_.name)
+            if model is None or not model.wants(candidate):
+                self._lifecycle.postponed(candidate)
+                log.info("given up %s", candidate)
+                self._in_background(self._close(_at_once(loaded.servable)))
+                return
+            self._lifecycle.published(candidate)
+            replaced = self._registry.publish(
+                loaded.servable, self._clock.wall_ns(), loaded.vetting, self._standing(id_.name)
+            )
+            log.info("available %s warm_up_us=%.1f", candidate, loaded.servable.warm_up_ns / 1000)
+            if replaced is not None:
+                self._in_background(self._close(replaced.drain()))
+            if digest in self._lifecycle.kept_digests():
+                await self._recorder.keep(digest, loaded.model)
 
-    async def _vet_and_load(self, candidate: Candidate) -> Servable:
-        model = await asyncio.to_thread(self._repository.read, candidate)
-        verdict = await self._vetting.vet(model, candidate.id.name)
-        if verdict.refusal:
-            raise LoadError(verdict.refusal)
-        log.info(_line("vetted", candidate.id, candidate.digest))
-        load = asyncio.create_task(
-            asyncio.to_thread(self._loader.load, candidate.id, candidate.digest, model, verdict.memory_bytes)
-        )
-        try:
-            return await asyncio.shield(load)
-        except asyncio.CancelledError:
-            # The thread cannot be stopped: what it loads is closed as soon as it comes.
-            self._in_background(self._close(load))
-            raise
+    def _load_ended(self, task: asyncio.Task[None]) -> None:
+        candidate = self._loads.pop(task)
+        self._loading.drop(candidate)
+        if not task.cancelled():
+            self.act()
 
-    async def _retire(self, id_: ServableId) -> None:
-        await self._close(self._registry.retire(id_))
-        if id_ not in self._shown:
+    async def _changed(self, candidate: Candidate, error: ChangedError) -> None:
+        """Have a file that is not what it was looked at again before anything else is done about it."""
+        if self._watcher is None:
+            self._lifecycle.refused(candidate, f"{error}; load it again")
+            return
+        await asyncio.sleep(self._options.recheck_s)
+        self._looks_asked += 1
+        ours = self._looks_asked
+        self.look()
+        await self.until(lambda: self._looks_done >= ours)
+        self._lifecycle.postponed(candidate)
+
+    def _replaced_by(self, candidate: Candidate) -> tuple[str, Promise] | None:
+        model = self._lifecycle.model(candidate.id.name)
+        version = model.replaced_by(candidate) if model is not None and not model.allow_contract_change else 0
+        if not version:
+            return None
+        servable = self._registry.resolve(candidate.id.name, version).servable
+        return f"version {version} ({servable.digest[:DIGEST_SHOWN]})", servable
+
+    # Taking out of service.
+
+    def _retire(self, id_: ServableId) -> None:
+        self._in_background(self._drain(id_, self._registry.retire(id_)))
+
+    async def _drain(self, id_: ServableId, entry: Entry) -> None:
+        await self._close(entry.drain())
+        if id_ not in self._shown.get(id_.name, ()):
             self._registry.forget(id_)
 
     async def _close(self, drained: Awaitable[Servable]) -> None:
@@ -227,27 +323,57 @@ class Reconciler:
         except Exception:  # nobody waits for this task
             log.exception("closing a servable failed")
             return
-        log.info(_line("retired", servable.id, servable.digest))
+        log.info("retired %s", told(servable.id, servable.digest))
+        self._lifecycle.room_freed()
+        if self._tasks:
+            self.act()
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    # Telling.
 
     def _show(self) -> None:
-        """Bring the registry's statuses and problems to what the lifecycle says."""
-        statuses = self._lifecycle.statuses()
-        for id_ in self._shown - statuses.keys():
-            self._registry.forget(id_)
-        for status in statuses.values():
-            self._registry.set_status(status)
-        self._shown = set(statuses)
-        names = self._lifecycle.names()
-        for name in names | self._shown_names:
-            self._registry.set_standing(name, Standing(problem=self._lifecycle.problem(name)))
-        self._shown_names = names
+        """Bring the registry to what the lifecycle says of the models to which something happened."""
+        changed = self._lifecycle.take_changed()
+        for name in changed:
+            model = self._lifecycle.model(name)
+            statuses = {} if model is None else model.statuses()
+            for id_ in self._shown.pop(name, frozenset()) - statuses.keys():
+                self._registry.forget(id_)
+            for status in statuses.values():
+                self._registry.set_status(status)
+            if statuses:
+                self._shown[name] = frozenset(statuses)
+            self._registry.set_standing(name, self._standing(name))
+        if changed:
+            self._in_background(self._write(changed))
+
+    async def _write(self, names: Collection[str]) -> None:
+        try:
+            await self._recorder.write(names)
+        except Exception:  # nobody waits for this task
+            log.exception("writing down what is to be remembered failed")
+
+    def _standing(self, name: str) -> Standing:
+        model = self._lifecycle.model(name)
+        if model is None:
+            self._behind_since_ns.pop(name, None)
+            return Standing()
+        if model.behind():
+            self._behind_since_ns.setdefault(name, self._clock.wall_ns())
+        else:
+            self._behind_since_ns.pop(name, None)
+        return Standing(
+            problem=model.problem(),
+            behind_since_ns=self._behind_since_ns.get(name, 0),
+            default_version=model.default_version(),
+            pinned_version=model.pinned_version,
+            labels=model.labels,
+        )
 
 
-def _line(what: str, id_: ServableId, digest: str, detail: str = "") -> str:
-    subject = f"{what} model={id_.name} version={id_.version} digest={digest[:DIGEST_SHOWN]}"
-    return f"{subject} {detail}".rstrip()
+async def _at_once(servable: Servable) -> Servable:
+    return servable

@@ -71,8 +71,8 @@ class Entry:
     async def drain(self) -> Servable:
         """Wait until no call is in flight and return the servable, which is the caller's to close.
 
-        Only for an entry that `Registry.publish` replaced; `Registry.retire` drains by itself. Cancelling
-        the wait leaves the servable open, and `drain` may be called again.
+        Only for an entry that `Registry.publish` replaced or `Registry.retire` took out. Cancelling the wait
+        leaves the servable open, and `drain` may be called again.
         """
         if self._drained is None:
             self._drained = asyncio.Event()
@@ -123,8 +123,9 @@ class Registry:
     """
 
     def __init__(self, required: Collection[str] = ()) -> None:
-        self._named_required = bool(required)
-        self._required = frozenset(required)
+        self._named_required = frozenset(required)
+        self._found_required: frozenset[str] = frozenset()
+        self._required = self._named_required
         self._entries: Mapping[ServableId, Entry] = {}
         # The snapshot that calls read: by version, by label, and 0 for the default version.
         self._snapshot: Mapping[tuple[str, Which], Entry] = {}
@@ -173,12 +174,11 @@ class Registry:
         self._bump()
         return replaced
 
-    async def retire(self, id_: ServableId) -> Servable:
-        """Take a version out of the snapshot at once, wait for its calls in flight, return its servable.
+    def retire(self, id_: ServableId) -> Entry:
+        """Take a version out of the snapshot at once and return its entry.
 
-        The status is UNLOADING from the first step on; the caller closes the servable and then sets END or
-        forgets the version. Raises KeyError for an id that is not published. Cancelling the wait leaves the
-        version retired and its servable open.
+        The status is UNLOADING from now on; the caller drains the entry, closes its servable, and then sets
+        END or forgets the version. Raises KeyError for an id that is not published.
         """
         entry = self._entries[id_]
         self._replace({key: value for key, value in self._entries.items() if key != id_})
@@ -186,7 +186,7 @@ class Registry:
             id_, State.UNLOADING, reason="waiting for calls in flight", digest=entry.servable.digest
         )
         self._bump()
-        return await entry.drain()
+        return entry
 
     def set_status(self, status: VersionStatus) -> None:
         """Say where a version is that is not published; of a published one the registry knows itself."""
@@ -213,10 +213,14 @@ class Registry:
             self._bump()
 
     def require(self, names: Collection[str]) -> None:
-        """Name the required models, unless the constructor did."""
-        if not self._named_required and self._required != frozenset(names):
-            self._required = frozenset(names)
-            self._bump()
+        """Name the required models for where none are named otherwise."""
+        self._found_required = frozenset(names)
+        self._settle_required()
+
+    def require_named(self, names: Collection[str]) -> None:
+        """Name the required models as the constructor does; none: those that `require` says."""
+        self._named_required = frozenset(names)
+        self._settle_required()
 
     # Looking at it.
 
@@ -250,6 +254,12 @@ class Registry:
         while self._revision == seen_revision:
             await self._changed.wait()
         return self._revision
+
+    def _settle_required(self) -> None:
+        required = self._named_required or self._found_required
+        if self._required != required:
+            self._required = required
+            self._bump()
 
     def _bump(self) -> None:
         self._revision += 1

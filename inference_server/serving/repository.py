@@ -1,14 +1,31 @@
 """The model repository as serving sees it: candidates that lie there, problems, and their bytes."""
 
+import enum
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from inference_server.core.servable import ServableId
 
 
 class ChangedError(Exception):
     """The file is no longer the one that was found; a new scan tells what it is now."""
+
+
+DIGEST_SHOWN: Final = 12
+
+
+def told(id_: ServableId, digest: str) -> str:
+    """Say which bytes of which version, as every line of the log does."""
+    return f"model={id_.name} version={id_.version} digest={digest[:DIGEST_SHOWN]}"
+
+
+class Source(enum.Enum):
+    """Where a candidate's bytes are."""
+
+    REPOSITORY = "repository"
+    ARCHIVE = "archive"
+    UPLOAD = "upload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +40,10 @@ class Candidate:
     id: ServableId
     digest: str
     stamp: str
+    source: Source = Source.REPOSITORY
+
+    def __str__(self) -> str:
+        return told(self.id, self.digest)
 
 
 @dataclass(frozen=True, slots=True)

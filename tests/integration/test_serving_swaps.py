@@ -18,6 +18,7 @@ from inference_server.core.servable import ServableId, State
 from inference_server.serving.data_plane import Call
 from inference_server.serving.lifecycle import Lifecycle
 from inference_server.serving.policy import All
+from inference_server.serving.settings import ModelSettings
 
 
 def run(scenario):
@@ -137,7 +138,7 @@ def test_versions_side_by_side_answer_by_number(tmp_path):
         put(nested(tmp_path, version), score_model(bias=version))
 
     async def scenario():
-        async with inside(tmp_path, lifecycle=Lifecycle(default_policy=All())) as parts:
+        async with inside(tmp_path, lifecycle=Lifecycle(default=ModelSettings(policy=All()))) as parts:
             await parts.settled()
             assert [await parts.ask(version=v) for v in (1, 2, 10, 0)] == [(1, 1), (2, 2), (10, 10), (10, 10)]
             with pytest.raises(NotFoundError, match="has no version 7; it has 10, 2, 1"):
@@ -326,7 +327,7 @@ def test_a_call_in_flight_completes_on_the_version_it_began_with(tmp_path):
             in_flight = asyncio.create_task(parts.plane.answer([Call("momentum", rows, version=1)], None))
             await asyncio.to_thread(entered.wait, 10)
             await parts.settled()
-            retiring = asyncio.create_task(parts.registry.retire(ServableId("momentum", 1)))
+            retiring = asyncio.create_task(parts.registry.retire(ServableId("momentum", 1)).drain())
             assert await parts.ask() == (2, 2.0)
             assert not old.closed
             assert not retiring.done()
@@ -449,7 +450,7 @@ def test_a_file_that_hangs_its_judge_costs_the_model_nothing(tmp_path):
     """C9: with the real vetting process, a file whose run never ends is refused while the old one answers."""
     file = tmp_path / "momentum.onnx"
     put(file, score_model(bias=1))
-    vetting = VettingProcess(VettingProcessOptions(vet_s=0.5))
+    vetting = VettingProcess(VettingProcessOptions(cpu_s=0.5))
 
     async def scenario():
         async with contextlib.AsyncExitStack() as stack:
@@ -461,7 +462,7 @@ def test_a_file_that_hangs_its_judge_costs_the_model_nothing(tmp_path):
             while not settling.done():
                 assert await parts.ask() == (1, 1.0)
                 await asyncio.wait([settling], timeout=0.01)
-            assert "vetting took longer than 0.5 s" in parts.model().problem
+            assert "vetting took more than 0.5 s of processor time" in parts.model().problem
             put(file, score_model(bias=2))
             await parts.settled()
             assert await parts.ask() == (1, 2.0)

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference_server.core.servable import ServableId
-from inference_server.serving.lifecycle import Lifecycle, Load, Retire
+from inference_server.serving.lifecycle import Lifecycle
+from inference_server.serving.model_versions import Load, Retire
 from inference_server.serving.policy import All, Latest, Specific, aspired_versions
 from inference_server.serving.repository import Candidate
 

@@ -3,9 +3,11 @@
 import pytest
 
 from inference_server.core.servable import ServableId, State
-from inference_server.serving.lifecycle import Lifecycle, Load, Retire
+from inference_server.serving.lifecycle import Lifecycle
+from inference_server.serving.model_versions import Load, Retire
 from inference_server.serving.policy import All, Latest, Specific
 from inference_server.serving.repository import Candidate
+from inference_server.serving.settings import ModelSettings
 
 
 def candidate(version, digest="good", stamp="1", name="momentum"):
@@ -28,7 +30,7 @@ def carry_out(lifecycle, *, bad=()):
 
 def serving(*candidates, policy=None):
     """Return a life cycle that serves these candidates."""
-    lifecycle = Lifecycle(default_policy=policy or Latest(1))
+    lifecycle = Lifecycle(default=ModelSettings(policy=policy or Latest(1)))
     lifecycle.found(candidates, {})
     carry_out(lifecycle)
     return lifecycle

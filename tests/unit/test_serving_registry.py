@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from eventually import eventually
 from servables import FunctionServable
 
 from inference_server.core.errors import NotFoundError, UnavailableError
@@ -76,8 +75,8 @@ def test_retiring_waits_for_calls_in_flight_and_takes_the_version_out_at_once():
         entry = registry.resolve("momentum", 0)
         entry.acquire()
         entry.acquire()
-        retiring = asyncio.create_task(registry.retire(servable.id))
-        await eventually(lambda: not registry.model_ready("momentum"))
+        retiring = asyncio.create_task(registry.retire(servable.id).drain())
+        assert not registry.model_ready("momentum")
         with pytest.raises(UnavailableError, match="UNLOADING"):
             registry.resolve("momentum", 1)
         entry.release()
@@ -152,7 +151,7 @@ def test_a_swap_and_a_failed_candidate_never_flip_readiness():
         assert registry.ready()
         registry.publish(FunctionServable(version=2), 1)
         assert registry.ready()
-        await registry.retire(ServableId("momentum", 1))
+        await registry.retire(ServableId("momentum", 1)).drain()
         assert registry.ready()
         registry.set_status(VersionStatus(ServableId("momentum", 3), State.END, "truncated"))
         registry.set_standing("momentum", Standing(problem="version 3: truncated"))

@@ -115,12 +115,14 @@ def test_a_killed_server_leaves_no_vetting_process(models: Path) -> None:
     put(models / "spins.onnx", endless_model())
     with process_sidecar(models, wait=False) as sidecar:
         eventually(lambda: "found model=spins" in sidecar.log.read_text(), "it is being vetted")
-        (judge,) = psutil.Process(sidecar.process.pid).children()
-        before_s = judge.cpu_times().user
-        eventually(lambda: judge.cpu_times().user > before_s + 0.2, "its judge spins")
+        server = psutil.Process(sidecar.process.pid)
+        # Two seconds are more than any start takes.
+        eventually(lambda: any(it.cpu_times().user > 2 for it in server.children()), "its judge spins")
+        judges = server.children()
         sidecar.stop(signal.SIGKILL)
         eventually(
-            lambda: not judge.is_running() or judge.status() == psutil.STATUS_ZOMBIE, "the judge is gone"
+            lambda: all(not it.is_running() or it.status() == psutil.STATUS_ZOMBIE for it in judges),
+            "the judges are gone",
         )
 
 

@@ -1,0 +1,143 @@
+"""From a candidate to a servable: its bytes, vetting, the contract of what it replaces, loading."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Final
+
+from inference_server.core.clock import Clock
+from inference_server.core.servable import Servable, VettingResult
+from inference_server.serving.archive import Archive, ArchiveError
+from inference_server.serving.compatibility import Promise, change_refusal, contract_changes
+from inference_server.serving.loader import Loader, LoadError
+from inference_server.serving.repository import Candidate, ModelRepository, Source
+from inference_server.serving.vetting import Verdict, Vetting
+
+log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedCandidate:
+    """A servable that nobody can call yet, with the bytes that it was made of."""
+
+    servable: Servable
+    vetting: VettingResult
+    model: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    verdict: Verdict
+    at_ns: int
+
+
+class CandidateLoading:
+    """Loads candidates, each by itself; several at once.
+
+    Bytes that passed vetting are not vetted again under the same name, as long as they are among the last
+    `max_verdicts`: a rollback is to be quick. `in_background` runs what must go on when a load is cancelled.
+    """
+
+    def __init__(
+        self,
+        *,
+        repository: ModelRepository,
+        archive: Archive,
+        vetting: Vetting,
+        loader: Loader,
+        clock: Clock,
+        in_background: Callable[[Coroutine[None, None, None]], None],
+        max_verdicts: int = 64,
+    ) -> None:
+        self._repository = repository
+        self._archive = archive
+        self._vetting = vetting
+        self._loader = loader
+        self._clock = clock
+        self._in_background = in_background
+        self._max_verdicts = max_verdicts
+        self._passed: OrderedDict[tuple[str, str], _Passed] = OrderedDict()
+        self._uploads: dict[str, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"<CandidateLoading {len(self._passed)} verdicts, {len(self._uploads)} uploads>"
+
+    def hand_in(self, candidate: Candidate, model: bytes) -> None:
+        """Keep an upload's bytes until it is loaded or refused."""
+        self._uploads[candidate.digest] = model
+
+    def drop(self, candidate: Candidate) -> None:
+        """Forget an upload's bytes."""
+        if candidate.source is Source.UPLOAD:
+            self._uploads.pop(candidate.digest, None)
+
+    async def load(
+        self, candidate: Candidate, replaced: Callable[[], tuple[str, Promise] | None]
+    ) -> LoadedCandidate:
+        """Return it loaded and warmed up. LoadError says why it is refused; ChangedError: it is another now.
+
+        `replaced`, asked once vetting has passed, returns what the candidate would replace and must promise
+        the same as, with a name for it; None: nothing. Cancelled, a load that a thread has begun is undone
+        as soon as it ends.
+        """
+        model = await self._read(candidate)
+        passed = await self._vet(candidate, model)
+        if (old := replaced()) is not None:
+            name, promise = old
+            if changes := contract_changes(promise, passed.verdict):
+                allow = f"--allow-contract-change {candidate.id.name} lets it"
+                raise LoadError(f"{change_refusal(name, changes)}; {allow}")
+        load = asyncio.create_task(
+            asyncio.to_thread(
+                self._loader.load, candidate.id, candidate.digest, model, passed.verdict.memory_bytes
+            )
+        )
+        try:
+            servable = await asyncio.shield(load)
+        except asyncio.CancelledError:
+            # The thread cannot be stopped: what it loads is closed as soon as it comes.
+            self._in_background(_close(load))
+            raise
+        result = VettingResult(
+            vetted_at_ns=passed.at_ns,
+            verified=passed.verdict.contract is not None,
+            text=passed.verdict.steps[-1].text,
+            memory_bytes=passed.verdict.memory_bytes,
+        )
+        return LoadedCandidate(servable, result, model)
+
+    async def _read(self, candidate: Candidate) -> bytes:
+        match candidate.source:
+            case Source.REPOSITORY:
+                return await asyncio.to_thread(self._repository.read, candidate)
+            case Source.ARCHIVE:
+                try:
+                    return await asyncio.to_thread(self._archive.read, candidate.digest)
+                except ArchiveError as error:
+                    raise LoadError(f"its bytes were not kept: {error}") from None
+            case Source.UPLOAD:
+                return self._uploads[candidate.digest]
+
+    async def _vet(self, candidate: Candidate, model: bytes) -> _Passed:
+        key = (candidate.digest, candidate.id.name)
+        passed = self._passed.get(key)
+        if passed is None:
+            verdict = await self._vetting.vet(model, candidate.id.name)
+            if verdict.refusal:
+                raise LoadError(verdict.refusal)
+            log.info("vetted %s", candidate)
+            passed = self._passed[key] = _Passed(verdict, self._clock.wall_ns())
+            if len(self._passed) > self._max_verdicts:
+                self._passed.popitem(last=False)
+        self._passed.move_to_end(key)
+        return passed
+
+
+async def _close(load: "asyncio.Task[Servable]") -> None:
+    try:
+        servable = await load
+        await asyncio.to_thread(servable.close)
+    except Exception:  # nobody waits for this
+        log.exception("closing what was loaded in vain failed")

@@ -1,0 +1,465 @@
+"""One model's versions: what lies in the repository, what is served, what an operator decided. No I/O.
+
+The rules:
+- Aspired are the versions that the policy picks from those found, leaving out what is refused or held, and
+  those that a label names, and the one that is pinned.
+- A version is loaded when it is aspired and its bytes are not the ones served.
+- A version is retired when it is neither aspired nor labelled, and an aspired one is available. So a model
+  that was available once stays available, whatever comes and goes; files that are deleted leave the last good
+  versions served. Only an unload, asked for by name, takes all of them.
+- A refused candidate is not tried again until its file changes, or until memory is freed where it was refused
+  for want of it. Where it was to replace other bytes of the same version, those go on serving.
+- A rollback holds what answered until then, and whatever else lies there unserved, and pins what answered
+  before. What is held stays out until its file changes. The pin ends when a file that came later is
+  published as what the policy would have callers get; until then it is what they get.
+- A label follows to another version once that is available, and stays where it is until then.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from inference_server.core.errors import NotFoundError, RefusedError
+from inference_server.core.servable import ServableId, State, VersionStatus
+from inference_server.serving.archive import Kept, Remembered
+from inference_server.serving.policy import Specific, aspired_versions
+from inference_server.serving.repository import DIGEST_SHOWN, Candidate, Source
+from inference_server.serving.settings import ModelSettings
+
+# How many default versions a rollback can go back through, the one that answers included.
+MAX_KEPT: Final = 3
+NOT_LOADED: Final = "not loaded; control is explicit"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Vet, load and publish this candidate, then tell `published` or `refused`."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Take this version out of service."""
+
+    id: ServableId
+
+
+Action = Load | Retire
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What a rollback did. `moved_labels` named the version that it went back from."""
+
+    back_from: Kept
+    back_to: Kept
+    moved_labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    candidate: Candidate
+    reason: str
+    for_room: bool
+
+
+class ModelVersions:
+    """The state of one model. `remembered` is what outlived a restart; `wanted` False: not before `load`."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: ModelSettings,
+        remembered: Remembered | None = None,
+        *,
+        wanted: bool = True,
+    ) -> None:
+        self._name: Final = name
+        self._settings = settings
+        self._remembered = remembered or Remembered()
+        self._wanted = wanted
+        self._found: dict[int, Candidate] = {}
+        self._problems: tuple[str, ...] = ()
+        self._served: dict[int, str] = {}
+        self._refused: dict[int, _Refusal] = {}
+        self._loading: Candidate | None = None
+        self._labels: dict[str, int] = {}
+        # What was remembered before a rollback that has not come about yet, and why the last one did not.
+        self._before_rollback: Remembered | None = None
+        self._rollback_failure = ""
+        self._pin_failure = ""
+        self._settle_labels()
+
+    def __repr__(self) -> str:
+        served = ", ".join(str(version) for version in sorted(self._served))
+        return f"<ModelVersions {self._name} serves {served or 'nothing'}>"
+
+    # Events.
+
+    def found(self, found: Mapping[int, Candidate], problems: tuple[str, ...]) -> bool:
+        """Take over what a scan found; it replaces what the scan before found. Says whether it differs."""
+        if self._found == found and self._problems == problems:
+            return False
+        self._found, self._problems = dict(found), problems
+        self._refused = {
+            version: refusal
+            for version, refusal in self._refused.items()
+            if found.get(version) == refusal.candidate
+        }
+        # What is held stays so while its file is gone, and while it lies there under another number.
+        held = frozenset(
+            kept
+            for kept in self._remembered.held
+            if kept.version not in found or found[kept.version].digest == kept.digest
+        )
+        pinned = self._remembered.pinned
+        if pinned and not held and pinned.version in found and found[pinned.version].digest == pinned.digest:
+            pinned = None
+        self._remember(held=held, pinned=pinned)
+        return True
+
+    def published(self, candidate: Candidate) -> None:
+        """Note that the candidate answers now."""
+        self._loading = None
+        kept = _kept(candidate)
+        self._served[kept.version] = kept.digest
+        if self._is_pinned(candidate):
+            self._before_rollback = None
+        elif self._remembered.pinned and kept.version == max(self._usable(), default=0):
+            lying = {found.digest for found in self._found.values()}
+            held = frozenset(held for held in self._remembered.held if held.digest in lying)
+            self._remember(pinned=None, held=held)
+            self._before_rollback = None
+        self._settle_labels()
+        if self.default_version() == kept.version and self._remembered.served[-1:] != (kept,):
+            self._remember(served=(*self._remembered.served, kept)[-MAX_KEPT:])
+
+    def refused(self, candidate: Candidate, reason: str, *, for_room: bool = False) -> None:
+        """Note that the candidate is no good, or has no room; what served before goes on."""
+        self._loading = None
+        if self._found.get(candidate.id.version) == candidate:  # what came meanwhile is not refused
+            self._refused[candidate.id.version] = _Refusal(candidate, reason, for_room)
+        if not self._is_pinned(candidate):
+            return
+        if self._before_rollback is None:
+            self._pin_failure = reason
+        else:
+            self._remembered, self._before_rollback = self._before_rollback, None
+            self._rollback_failure = reason
+            self._settle_labels()
+
+    def postponed(self) -> None:
+        """Note that the load was given up without a verdict; the next scan decides."""
+        self._loading = None
+
+    def room_freed(self) -> bool:
+        """Try again what was refused for want of memory; say whether there is any."""
+        before = len(self._refused)
+        self._refused = {version: it for version, it in self._refused.items() if not it.for_room}
+        return len(self._refused) < before
+
+    def set_settings(self, settings: ModelSettings) -> None:
+        """Take over what the operator says of this model."""
+        self._settings = settings
+        self._settle_labels()
+
+    # What an operator does. Each raises RefusedError where the state does not allow it, and changes nothing.
+
+    def load(self, found: Mapping[int, Candidate], problems: tuple[str, ...]) -> None:
+        """Serve what lies there, or was handed in, from now on; a refused file gets another try."""
+        self._wanted = True
+        self._refused = {}
+        self.found(found, problems)
+
+    def unload(self) -> None:
+        """Serve nothing of this model until `load`."""
+        if not self._wanted:
+            raise RefusedError(f"model {self._name!r} is not loaded")
+        self._wanted = False
+
+    def roll_back(self) -> RolledBack:
+        """Pin what answered before; `rolling_back` until it answers or failed."""
+        version = self.default_version()
+        if not version:
+            raise RefusedError(f"model {self._name!r} has no available version to roll back from")
+        if self._before_rollback is not None:
+            raise RefusedError(f"model {self._name!r} is being rolled back already")
+        now = Kept(version, self._served[version])
+        before = self._before(now)
+        unserved = frozenset(
+            _kept(candidate)
+            for candidate in self._found.values()
+            if candidate.digest not in (before.digest, self._served.get(candidate.id.version))
+        )
+        history = self._remembered.served
+        labels = tuple(sorted(label for label, named in self._labels.items() if named == now.version))
+        if before.version == now.version:
+            labels = ()
+        self._rollback_failure = self._pin_failure = ""
+        undo = self._remembered
+        self._remember(
+            served=history[: history.index(before) + 1] if before in history else (before,),
+            pinned=before,
+            held=self._remembered.held - {before} | unserved | {now},
+            labels={**self._remembered.labels, **dict.fromkeys(labels, before.version)},
+        )
+        if self._served.get(before.version) != before.digest:
+            self._before_rollback = undo
+        self._settle_labels()
+        return RolledBack(now, before, labels)
+
+    def resume(self) -> None:
+        """Forget pin and holds: what lies in the repository counts again."""
+        if not self._remembered.pinned and not self._remembered.held:
+            raise RefusedError(f"model {self._name!r} is not rolled back")
+        self._before_rollback = None
+        self._pin_failure = ""
+        self._remember(pinned=None, held=frozenset())
+
+    def set_label(self, label: str, version: int) -> None:
+        """Let a label name an available version; it wins over the settings."""
+        if version not in self._served:
+            available = ", ".join(str(served) for served in sorted(self._served)) or "none"
+            raise RefusedError(
+                f"model {self._name!r}: label {label!r} cannot move to version {version}, "
+                f"which is not available; available: {available}"
+            )
+        self._remember(labels={**self._remembered.labels, label: version})
+        self._settle_labels()
+
+    def remove_label(self, label: str) -> None:
+        """Forget a label that was set by hand; NotFoundError where there is none."""
+        if label not in self._remembered.labels:
+            hint = "; the configuration sets it" if label in self._settings.labels else ""
+            raise NotFoundError(f"model {self._name!r} has no label {label!r} set by hand{hint}")
+        self._remember(labels={key: it for key, it in self._remembered.labels.items() if key != label})
+        self._labels.pop(label)
+        self._settle_labels()
+
+    # Answers.
+
+    def next_action(self) -> Action | None:
+        """Return the next thing to do and take it as under way; None when all is as it should be.
+
+        A Retire counts as done at once. One load at a time; retiring comes before loading.
+        """
+        aspired = self._aspired()
+        if not self._wanted or aspired.keys() & self._served.keys():
+            labelled = self._labels.values() if self._wanted else ()
+            for version in sorted(self._served.keys() - aspired.keys() - set(labelled)):
+                del self._served[version]
+                return Retire(ServableId(self._name, version))
+        if self._loading is None:
+            for _, candidate in sorted(aspired.items(), reverse=True):
+                if self._to_load(candidate):
+                    self._loading = candidate
+                    return Load(candidate)
+        return None
+
+    def wants(self, candidate: Candidate) -> bool:
+        """Whether a candidate whose load has come to its end is still to be published."""
+        return self._wanted and not self._is_held(candidate)
+
+    def replaced_by(self, candidate: Candidate) -> int:
+        """Return the version whose callers get the candidate once it is published; 0: nobody's.
+
+        A rollback replaces nothing in this sense: going back needs no permission.
+        """
+        version, default = candidate.id.version, self.default_version()
+        if self._is_pinned(candidate):
+            return 0
+        if version in self._served:
+            return version
+        becomes_default = version == max(self._usable(), default=0) or default not in self._aspired()
+        return default if becomes_default else 0
+
+    @property
+    def allow_contract_change(self) -> bool:
+        """Whether a candidate may have another contract than what it replaces."""
+        return self._settings.allow_contract_change
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is loading, or still to be loaded."""
+        return self._loading is not None or any(map(self._to_load, self._aspired().values()))
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything of this model is to be served."""
+        return self._wanted
+
+    @property
+    def load_failure(self) -> str:
+        """Why what a `load` was to serve is not what is served; empty: it is."""
+        held = any(map(self._is_held, self._found.values()))
+        if self._refused or held or not self._served:
+            return self.problem() or "nothing of it lies in the repository"
+        return ""
+
+    @property
+    def rolling_back(self) -> bool:
+        """Whether a rollback has not come about yet."""
+        return self._before_rollback is not None
+
+    @property
+    def rollback_failure(self) -> str:
+        """Why the last rollback did not come about; empty: it did."""
+        return self._rollback_failure
+
+    @property
+    def known(self) -> bool:
+        """Whether there is anything to be said of this model."""
+        pinned = self._remembered.pinned
+        return bool(self._found or self._problems or self._served or self._loading or pinned)
+
+    @property
+    def remembered(self) -> Remembered:
+        """What must outlive a restart."""
+        return self._remembered
+
+    @property
+    def served(self) -> Mapping[int, str]:
+        """The digest by version of what answers."""
+        return self._served
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        """The version by label; where that is not available, the label does not answer."""
+        return dict(self._labels)
+
+    @property
+    def pinned_version(self) -> int:
+        """The version that a rollback went back to; 0 without one."""
+        return self._remembered.pinned.version if self._remembered.pinned else 0
+
+    def default_version(self) -> int:
+        """Return the version that callers get who name none: the pinned or the greatest one; 0: none."""
+        pinned = self._remembered.pinned
+        if pinned and self._served.get(pinned.version) == pinned.digest:
+            return pinned.version
+        return max(self._served, default=0)
+
+    def statuses(self) -> dict[ServableId, VersionStatus]:
+        """Return where each version is that is on its way, or did not get there."""
+        told: dict[ServableId, VersionStatus] = {}
+
+        def tell(candidate: Candidate, state: State, reason: str = "") -> None:
+            told[candidate.id] = VersionStatus(candidate.id, state, reason, candidate.digest)
+
+        for version, candidate in self._found.items():
+            if version not in self._served and self._is_held(candidate):
+                tell(candidate, State.END, "held since a rollback, until its file changes")
+            elif not self._wanted:
+                tell(candidate, State.END, NOT_LOADED)
+        for version, refusal in self._refused.items():
+            if version not in self._served:
+                tell(refusal.candidate, State.END, refusal.reason)
+        for version, candidate in self._aspired().items():
+            if version not in self._served:
+                tell(candidate, State.LOADING if self._loading == candidate else State.START)
+        return told
+
+    def behind(self) -> bool:
+        """Whether what lies in the repository is not what is served."""
+        return bool(self.problem()) or self.busy
+
+    def problem(self) -> str:
+        """Say why what lies in the repository is not what is served; empty: it is, or is on its way."""
+        told = list(self._problems)
+        if not self._wanted:
+            return "; ".join(told)
+        for version, refusal in sorted(self._refused.items()):
+            which = "the new file is refused" if version in self._served else "refused"
+            told.append(f"version {version}: {which}: {refusal.reason}")
+        told += [
+            f"version {version} ({candidate.digest[:DIGEST_SHOWN]}): held since a rollback, "
+            "until its file changes"
+            for version, candidate in sorted(self._found.items())
+            if self._is_held(candidate)
+        ]
+        if self._pin_failure:
+            told.append(f"version {self.pinned_version}: it was rolled back to, but: {self._pin_failure}")
+        if self._rollback_failure:
+            told.append(f"the rollback failed: {self._rollback_failure}")
+        if not self._aspired():  # otherwise something is on its way that takes their place
+            told += [
+                f"version {version}: served, but its file is gone"
+                for version in sorted(self._served.keys() - self._found.keys())
+            ]
+        if isinstance(self._settings.policy, Specific):
+            told += [
+                f"version {version}: wanted by the policy, but not in the repository"
+                for version in sorted(
+                    self._settings.policy.versions - self._found.keys() - self._served.keys()
+                )
+            ]
+        told += [
+            f"label {label}: wanted at version {version}, which is not available"
+            for label, version in sorted(self._wanted_labels().items())
+            if version not in self._served
+        ]
+        return "; ".join(told)
+
+    # Within.
+
+    def _remember(self, **changes: Any) -> None:
+        self._remembered = replace(self._remembered, **changes)
+
+    def _before(self, now: Kept) -> Kept:
+        """Return what callers got before; where that is not known, the next smaller version that answers."""
+        for kept in reversed(self._remembered.served):
+            if kept.digest != now.digest:
+                return kept
+        smaller = [version for version in self._served if version < now.version]
+        if not smaller:
+            raise RefusedError(
+                f"model {self._name!r} has nothing to roll back to: "
+                f"nothing that answered before version {now.version} ({now.digest[:DIGEST_SHOWN]}) is kept"
+            )
+        return Kept(max(smaller), self._served[max(smaller)])
+
+    def _usable(self) -> dict[int, Candidate]:
+        """Return what may be served; a refused file counts where its version is served already."""
+        return {
+            version: candidate
+            for version, candidate in self._found.items()
+            if not self._is_held(candidate) and (version not in self._refused or version in self._served)
+        }
+
+    def _aspired(self) -> dict[int, Candidate]:
+        if not self._wanted:
+            return {}
+        usable = self._usable()
+        versions = aspired_versions(self._settings.policy, usable) | set(self._wanted_labels().values())
+        aspired = {version: usable[version] for version in versions & usable.keys()}
+        pinned = self._remembered.pinned
+        if pinned and not self._pin_failure:
+            kept = Candidate(ServableId(self._name, pinned.version), pinned.digest, "", Source.ARCHIVE)
+            aspired.setdefault(pinned.version, kept)
+        return aspired
+
+    def _is_pinned(self, candidate: Candidate) -> bool:
+        return self._remembered.pinned == _kept(candidate)
+
+    def _is_held(self, candidate: Candidate) -> bool:
+        return any(kept.digest == candidate.digest for kept in self._remembered.held)
+
+    def _to_load(self, candidate: Candidate) -> bool:
+        version = candidate.id.version
+        refusal = self._refused.get(version)
+        refused = refusal is not None and refusal.candidate == candidate
+        return not refused and self._served.get(version) != candidate.digest
+
+    def _wanted_labels(self) -> dict[str, int]:
+        return {**self._settings.labels, **self._remembered.labels}
+
+    def _settle_labels(self) -> None:
+        self._labels = {
+            label: version if version in self._served else self._labels.get(label, version)
+            for label, version in self._wanted_labels().items()
+        }
+
+
+def _kept(candidate: Candidate) -> Kept:
+    return Kept(candidate.id.version, candidate.digest)
