@@ -44,6 +44,10 @@ bench: $(INSTALLED) ## what a question to the sidecar costs, beside a bare gRPC 
 stress: $(INSTALLED) ## a thousand swaps under load: no failed call, no mixed answer, nothing that grows
 	@$(BIN)/python benchmarks/swap_stress.py
 
+.PHONY: swap-latency
+swap-latency: $(INSTALLED) ## from the close of a new file to the first answer by it, beside its own load time
+	@$(BIN)/python benchmarks/swap_latency.py
+
 .PHONY: test
 test: $(INSTALLED) ## the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadscope

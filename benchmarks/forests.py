@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from expectation import Expectation, Known
 from numpy.typing import NDArray
 from rows import ASKED, FEATURES
 from sklearn.ensemble import RandomForestRegressor
@@ -46,8 +47,19 @@ def make_forests(folder: Path, name: str, *, trees: int, versions: int) -> list[
     return made
 
 
+def expectation_of(forests: dict[str, list[Forest]]) -> Expectation:
+    """Return what each version of each model has to answer."""
+    return Expectation(
+        {
+            model: [Known(forest.version, forest.digest, forest.answers) for forest in versions]
+            for model, versions in forests.items()
+        }
+    )
+
+
 def put(path: Path, content: bytes) -> None:
     """Put a file in place whole: written beside, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(content)
-    part.rename(path)
+    part.replace(path)

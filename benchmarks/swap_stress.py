@@ -1,200 +1,189 @@
-"""Replace a model's file a thousand times under sustained predictions: does any call fail or lie.
+"""Replace, add and remove versions a thousand times under sustained predictions: does any call fail or lie.
 
-    python benchmarks/swap_stress.py [--swaps N] [--out FILE.json]     # or: make stress
+    python benchmarks/swap_stress.py [--swaps N] [--rounds N] [--mix-swaps N] [--check]     # or: make stress
 
-Four client processes ask one model at a steady rate, each in its own way: Predict, PredictStream, ModelInfer
-and ModelStreamInfer. Every answer is checked against the version that it names: the digest must be that
-version's file, the number what that version's estimator answers. First nobody swaps (idle), then the file is
-replaced by rename again and again (swaps), each as soon as the one before is served. Exit 1 if a call
-failed or an answer was not of the version that it named.
+Four client processes ask two models in turn at a steady rate, each in its own way: Predict, PredictStream,
+ModelInfer and ModelStreamInfer. Every answer is checked against the version that it names: the digest must be
+that version's file, the numbers what that version's estimator answers. One model is a file that is replaced
+(renamed into place, copied over the live one); of the other, versions are added, retired and removed. Beside
+them an onlooker asks for descriptions, metadata, the index, readiness and metrics, all the time.
+
+Rounds of swaps, each as soon as the one before is served, alternate with idle time of the same length and
+load, so that the machine's own noise hits both; the tail of the one is given beside that of the other. Then
+comes the mix: swaps go on while clients that give up after milliseconds ask too, others are killed as they
+ask, and versions are removed under calls in flight.
+
+Exit 1 if a call failed, an answer was not wholly of the version that it named, or a look was answered
+wrongly; with --check also if the tail or the growth is not as it should be.
 """
 
 import argparse
 import contextlib
 import json
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-from forests import Forest, make_forests, put
+from client_processes import Asked, ClientProcess, CrashingClients, client_processes
+from expectation import Expectation
+from forests import expectation_of, make_forests
+from onlooker import Onlooker
+from operator_moves import SERVED_VERSIONS, ReplacedModel, VersionedModel
+from process_size import Size
+from rich.console import Console
+from sidecar_process import SidecarProcess, sidecar_process
 from stress_client import KINDS
+from stress_report import Came, figures, missed, show, wrongs
 
-from strategy_client import InferenceClient
-from strategy_client.replay.sidecar import OwnSidecar
-
-MODEL: Final = "stressed"
+OUT: Final = Path("build/benchmarks/swap_stress.json")
+REPLACED, VERSIONED = "replaced", "versioned"
 VERSIONS: Final = 10
-TREES: Final = 10
+REPLACED_TREES: Final = 10
+# More trees, so that calls of many rows last until their version is removed.
+VERSIONED_TREES: Final = 100
 RATE_HZ: Final = 100.0
+LOOKS_HZ: Final = 40.0
 SWAP_TIMEOUT_S: Final = 30.0
-POLL_S: Final = 0.005
-WARM_UP_S: Final = 2.0
-SAMPLE_EVERY_SWAPS: Final = 20
-# The first swaps fill caches and pools; a slope is taken after them.
-SETTLING_PART: Final = 0.2
+WARM_UP_S: Final = 3.0
+SAMPLE_EVERY_SWAPS: Final = 5
+PIPED_WIDTH: Final = 140
+IMPATIENT_KINDS: Final = ("Predict", "ModelInfer")
+IMPATIENT_S: Final = 0.0015
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """How large the sidecar's process is after so many swaps."""
+class StressOptions:
+    """How much: `swaps` in `rounds` with idle time after each, then `mix_swaps` in the mix."""
 
-    swaps: int
-    resident_mib: float
-    threads: int
-    descriptors: int
+    swaps: int = 1000
+    rounds: int = 20
+    mix_swaps: int = 200
+    warm_up_s: float = WARM_UP_S
 
-    @classmethod
-    def of(cls, pid: int, swaps: int) -> "Size":
-        """Read it from the kernel."""
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-        fields = dict(line.split(":", 1) for line in status.splitlines())
-        descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-        return cls(swaps, int(fields["VmRSS"].split()[0]) / 1024, int(fields["Threads"]), descriptors)
+    def __post_init__(self) -> None:
+        if not 1 <= self.rounds <= self.swaps or self.mix_swaps < 0:
+            raise ValueError(f"expected at least one round and a swap in each, came {self}")
 
 
-@contextlib.contextmanager
-def client_processes(target: str, facts: Path) -> Iterator[list[subprocess.Popen[str]]]:
-    """Run a client of each kind."""
-    script = Path(__file__).with_name("stress_client.py")
-    clients = [
-        subprocess.Popen(  # noqa: S603 - our own script
-            [sys.executable, str(script), kind, target, MODEL, str(RATE_HZ), str(facts)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+class Stress:
+    """One run: a sidecar, who asks it, and who changes its files."""
+
+    def __init__(self, folder: Path, options: StressOptions) -> None:
+        self._options = options
+        forests = {
+            REPLACED: make_forests(folder, REPLACED, trees=REPLACED_TREES, versions=VERSIONS),
+            VERSIONED: make_forests(folder, VERSIONED, trees=VERSIONED_TREES, versions=VERSIONS),
+        }
+        self._expectation: Expectation = expectation_of(forests)
+        self._models = folder / "models"
+        self._facts = folder / "expectation.json"
+        self._expectation.write(self._facts)
+        self._config = folder / "sidecar.toml"
+        self._config.write_text(
+            f'[model.{VERSIONED}]\nversions = "latest {SERVED_VERSIONS}"\n', encoding="utf-8"
         )
-        for kind in KINDS
-    ]
-    try:
-        for client in clients:
-            assert client.stdout is not None
-            assert client.stdout.readline() == "ready\n"
-        yield clients
-    finally:
-        for client in clients:
-            client.kill()
-            client.wait()
-            for stream in (client.stdin, client.stdout):
-                if stream is not None:
-                    stream.close()
+        self._replaced = ReplacedModel(self._models, REPLACED, forests[REPLACED])
+        self._versioned = VersionedModel(self._models, VERSIONED, forests[VERSIONED])
+        self._moves = 0
+        self._taken_ms: dict[str, list[float]] = {}
 
-
-def begin(phase: str, clients: Sequence[subprocess.Popen[str]]) -> None:
-    """Tell every client that a phase begins."""
-    for client in clients:
-        assert client.stdin is not None
-        client.stdin.write(phase + "\n")
-        client.stdin.flush()
-
-
-def swap(sidecar: OwnSidecar, client: InferenceClient, forest: Forest) -> float:
-    """Replace the file and wait until it is what callers get; return how long that took, in milliseconds."""
-    began_s = time.perf_counter()
-    put(sidecar.models / f"{MODEL}.onnx", forest.content)
-    while True:
-        model = client.describe((MODEL,)).models[MODEL]
-        if model.default_version == forest.version:
-            return (time.perf_counter() - began_s) * 1e3
-        if time.perf_counter() - began_s > SWAP_TIMEOUT_S:
-            raise RuntimeError(f"version {forest.version} is not served: {model.problem}\n{sidecar.tail()}")
-        time.sleep(POLL_S)  # to ask without a pause would be a load of its own
-
-
-def stress(swaps: int, idle_s: float) -> dict[str, Any]:
-    """Run it; return what was seen."""
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        forests = make_forests(folder, MODEL, trees=TREES, versions=VERSIONS)
-        facts = folder / "facts.json"
-        facts.write_text(
-            json.dumps({f.version: {"digest": f.digest, "answers": f.answers.tolist()} for f in forests})
-        )
-        sidecar = stack.enter_context(OwnSidecar(folder))
-        client = stack.enter_context(InferenceClient(sidecar.target))
-        sidecar.wait_ready(client)
-        assert sidecar.pid is not None
-        clients = stack.enter_context(client_processes(sidecar.target, facts))
-        begin("warm-up", clients)
-        time.sleep(WARM_UP_S)  # clients ask on meanwhile
-        begin("idle", clients)
-        time.sleep(idle_s)  # the same
-        begin("swaps", clients)
-        sizes, taken_ms = [Size.of(sidecar.pid, 0)], []
-        for number in range(1, swaps + 1):
-            taken_ms.append(swap(sidecar, client, forests[number % VERSIONS]))
-            if number % SAMPLE_EVERY_SWAPS == 0:
-                sizes.append(Size.of(sidecar.pid, number))
-        seen = {}
-        for kind, process in zip(KINDS, clients, strict=True):
-            seen[kind] = json.loads(process.communicate(timeout=SWAP_TIMEOUT_S)[0])
-    return {"swaps": swaps, "taken_ms": taken_ms, "sizes": sizes, "clients": seen}
-
-
-def slope(sizes: Sequence[Size], name: str) -> float:
-    """Return the growth per 1,000 swaps, by least squares, after the settling part."""
-    steady = [size for size in sizes if size.swaps >= SETTLING_PART * sizes[-1].swaps]
-    if len(steady) < 2:
-        return float("nan")
-    return float(np.polyfit([s.swaps for s in steady], [getattr(s, name) for s in steady], 1)[0] * 1000)
-
-
-def report(came: dict[str, Any]) -> bool:
-    """Print what was seen; whether no call failed and no answer lied."""
-    good = True
-    print(
-        f"{'client':<18}{'phase':<8}{'calls':>8}{'failed':>8}{'mixed':>7}"
-        f"{'p50 us':>9}{'p99 us':>9}{'p99.9 us':>10}"
-    )
-    pooled: dict[str, list[float]] = {"idle": [], "swaps": []}
-    for kind, phases in came["clients"].items():
-        for name in ("idle", "swaps"):
-            phase = phases[name]
-            pooled[name] += phase["latency_us"]
-            p50, p99, p999 = np.percentile(phase["latency_us"], [50, 99, 99.9])
-            print(
-                f"{kind:<18}{name:<8}{phase['calls']:>8,}{phase['failed']:>8}{phase['mixed']:>7}"
-                f"{p50:>9.0f}{p99:>9.0f}{p999:>10.0f}"
+    def run(self) -> Came:
+        """Run it; return what was seen."""
+        with contextlib.ExitStack() as stack:
+            sidecar = stack.enter_context(sidecar_process(self._models, "--config", str(self._config)))
+            models = (REPLACED, VERSIONED)
+            onlooker = Onlooker(
+                sidecar.target, sidecar.http_address(), models, self._expectation, rate_hz=LOOKS_HZ
             )
-            good = good and not phase["failed"] and not phase["mixed"]
-            for fault in phase["faults"]:
-                print(f"    {fault}")
-    tails = {name: float(np.percentile(values, 99.9)) for name, values in pooled.items()}
-    print(
-        f"99.9th percentile of all calls: idle {tails['idle']:.0f} us, swaps {tails['swaps']:.0f} us, "
-        f"ratio {tails['swaps'] / tails['idle']:.2f}"
-    )
-    print(
-        f"{came['swaps']:,} swaps; from rename to served: median {np.median(came['taken_ms']):.0f} ms, "
-        f"longest {max(came['taken_ms']):.0f} ms"
-    )
-    first, last = came["sizes"][0], came["sizes"][-1]
-    for name, unit in (("resident_mib", "MiB"), ("threads", "threads"), ("descriptors", "descriptors")):
-        print(
-            f"{name}: {getattr(first, name):.0f} before, {getattr(last, name):.0f} after; "
-            f"slope {slope(came['sizes'], name):+.2f} {unit} per 1,000 swaps"
-        )
-    return good
+            stack.enter_context(onlooker.looking())
+            asked = Asked(sidecar.target, models, RATE_HZ, self._facts)
+            clients = stack.enter_context(client_processes(KINDS, asked))
+            _begin(clients, "warm-up")
+            time.sleep(self._options.warm_up_s)  # clients ask on meanwhile
+            came = Came(0, self._taken_ms, [Size.of(sidecar.pid, 0)], {}, onlooker)
+            try:
+                self._alternate(sidecar, clients, came)
+                impatient = self._mix(sidecar, asked, clients, came)
+            except TimeoutError:
+                sys.stderr.write(sidecar.tail())
+                raise
+            came.clients = {client.kind: client.end() for client in clients} | impatient
+            return came
+
+    def _alternate(self, sidecar: SidecarProcess, clients: list[ClientProcess], came: Came) -> None:
+        for number in range(self._options.rounds):
+            _begin(clients, f"swaps {number}")
+            began_s = time.monotonic()
+            until = self._options.swaps * (number + 1) // self._options.rounds
+            while self._moves < until:
+                self._swap(came)
+                if self._moves % SAMPLE_EVERY_SWAPS == 0:
+                    came.sizes.append(Size.of(sidecar.pid, self._moves))
+            _begin(clients, f"idle {number}")
+            time.sleep(time.monotonic() - began_s)  # as long as the swaps took
+
+    def _mix(
+        self, sidecar: SidecarProcess, asked: Asked, clients: list[ClientProcess], came: Came
+    ) -> dict[str, dict[str, dict[str, object]]]:
+        """Swap among clients that misbehave; return what the impatient ones saw."""
+        if not self._options.mix_swaps:
+            return {}
+        crashing = CrashingClients(KINDS, asked)
+        with client_processes(IMPATIENT_KINDS, asked, IMPATIENT_S) as impatient, crashing.crashing():
+            _begin([*clients, *impatient], "mix")
+            for _ in range(self._options.mix_swaps):
+                if version := self._next_removed():
+                    came.removed.check(
+                        sidecar.target, VERSIONED, version, self._expectation, lambda: self._swap(came)
+                    )
+                else:
+                    self._swap(came)
+            seen = {f"{client.kind}, impatient": client.end() for client in impatient}
+        came.killed_clients = crashing.killed
+        came.after_mix = Size.of(sidecar.pid, self._moves)
+        return seen
+
+    def _next_removed(self) -> int:
+        return self._versioned.next_removed if self._moves % 2 else 0
+
+    def _swap(self, came: Came) -> None:
+        began_s = time.perf_counter()
+        move = (self._versioned if self._moves % 2 else self._replaced).move()
+        came.onlooker.wait_served(move.model, move.version, SWAP_TIMEOUT_S)
+        self._taken_ms.setdefault(move.what, []).append((time.perf_counter() - began_s) * 1e3)
+        self._moves += 1
+        came.swaps = self._moves
+
+
+def _begin(clients: list[ClientProcess], phase: str) -> None:
+    for client in clients:
+        client.begin(phase)
 
 
 def main() -> None:
-    """Run the stress, print the report, keep the figures where asked."""
+    """Run the stress, print the report, keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--swaps", type=int, default=1000)
-    parser.add_argument("--idle-s", type=float, default=60.0)
-    parser.add_argument("--out", type=Path)
+    defaults = StressOptions()
+    parser.add_argument("--swaps", type=int, default=defaults.swaps)
+    parser.add_argument("--rounds", type=int, default=defaults.rounds)
+    parser.add_argument("--mix-swaps", type=int, default=defaults.mix_swaps)
+    parser.add_argument("--check", action="store_true", help="exit 1 if a target of speed or size is missed")
+    parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
-    came = stress(arguments.swaps, arguments.idle_s)
-    if arguments.out is not None:
-        arguments.out.write_text(
-            json.dumps(came, default=lambda size: [size.swaps, size.resident_mib]) + "\n"
-        )
-    sys.exit(0 if report(came) else 1)
+    with tempfile.TemporaryDirectory() as folder:
+        came = Stress(
+            Path(folder), StressOptions(arguments.swaps, arguments.rounds, arguments.mix_swaps)
+        ).run()
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+    show(came, console)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(figures(came), indent=1) + "\n", encoding="utf-8")
+    for text in [*wrongs(came), *missed(came)]:
+        console.print(text, style="red", markup=False)
+    sys.exit(1 if wrongs(came) or (arguments.check and missed(came)) else 0)
 
 
 if __name__ == "__main__":
