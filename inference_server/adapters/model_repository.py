@@ -112,6 +112,7 @@ class FolderRepository:
         self._seen: dict[Path, _Seen] = {}
         self._paths: dict[Candidate, Path] = {}
         self._last = Scan()
+        self._unlisted: str | None = None
 
     def __repr__(self) -> str:
         return f"<FolderRepository {self._folder}, {len(self._last.candidates)} candidates>"
@@ -122,9 +123,12 @@ class FolderRepository:
         try:
             places = list(self._places(findings))
         except OSError as error:
-            log.warning("the model folder cannot be listed: %s", error.strerror)
+            if self._unlisted != error.strerror:
+                log.warning("the model folder cannot be listed: %s", error.strerror)
+            self._unlisted = error.strerror
             # Nothing is due: the next event or the watcher's periodic look tries again.
             return replace(self._last, unsettled=frozenset(), again_s=None)
+        self._unlisted = None
         names = frozenset(place.name for place in places) | findings.problems.keys()
         candidates: dict[Candidate, Path] = {}
         seen: dict[Path, _Seen] = {}

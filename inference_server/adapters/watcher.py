@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from watchfiles import awatch
+from watchfiles import Change, awatch
 
 log: Final = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ class FolderWatcherOptions:
 
     `polling` compares the folder every `poll_ms` instead of waiting for events, as is needed on network file
     systems. Where events cannot be had at all, that happens by itself. Every `rescan_s` a change is reported
-    in any case, for events get lost (an overflow, a folder that is not there yet).
+    in any case, for events get lost (an overflow, what a link leads to that lies outside the folder).
     """
 
     polling: bool = False
@@ -55,37 +55,69 @@ class FolderWatcher:
 
     async def _listen(self, changed: asyncio.Event) -> None:
         while True:
-            if self._folder.is_dir():
-                try:
+            pause_s = self._options.poll_ms / 1000
+            try:
+                if self._folder.is_dir():
                     await self._watch(changed)
-                except Exception as error:  # noqa: BLE001 - the Rust side raises many kinds; we fall back
-                    self._fall_back(error)
+                    changed.set()
+            except (FileNotFoundError, PermissionError):  # of this moment; whoever looks sees what is wrong
                 changed.set()
-            await asyncio.sleep(self._options.poll_ms / 1000)
+            except Exception as error:  # noqa: BLE001 - the Rust side raises many kinds; we go on
+                if self._polling:
+                    log.warning("polling the model folder failed, trying again: %s", error)
+                    pause_s = self._options.rescan_s
+                else:
+                    log.warning("file events are not available, polling the model folder instead: %s", error)
+                    self._polling = True
+            await asyncio.sleep(pause_s)
 
     async def _watch(self, changed: asyncio.Event) -> None:
-        """Report changes until the folder itself is removed or replaced, which ends a watch on it."""
+        """Report changes until there are places that the watch does not reach: the caller begins another."""
         options = self._options
-        watched = self._folder.stat().st_ino
-        changed.set()
-        async for _ in awatch(
+        watched = _identity(self._folder)
+        changes = awatch(
             self._folder,
-            watch_filter=None,
+            watch_filter=_tells,
             debounce=options.debounce_ms,
             step=max(1, options.debounce_ms // 5),
             force_polling=self._polling,
             poll_delay_ms=options.poll_ms,
-            rust_timeout=int(options.rescan_s * 1000),
+            # A link to the folder that is turned to another is no event in either: looked at now and then.
+            rust_timeout=options.poll_ms,
             yield_on_timeout=True,
             ignore_permission_denied=True,
-        ):
-            changed.set()
-            if not self._folder.is_dir() or self._folder.stat().st_ino != watched:
-                return
+        )
+        changed.set()
+        begun = False
+        async with contextlib.aclosing(changes):
+            async for told in changes:
+                if told or not begun:
+                    begun = True  # what came before the watch stood is looked at now
+                    changed.set()
+                if self._outlived(told) or _identity(self._folder) != watched:
+                    return
 
-    def _fall_back(self, error: Exception) -> None:
-        if self._polling:
-            log.warning("polling the model folder failed, going on: %s", error)
-        else:
-            log.warning("file events are not available, polling the model folder instead: %s", error)
-            self._polling = True
+    def _outlived(self, told: Collection[tuple[Change, str]]) -> bool:
+        """Tell whether the watched folder was removed, or a link to another has come into it.
+
+        A folder that is made anew may get the number that the old one had, and links are followed only where
+        they lay when the watch began.
+        """
+        folder = self._folder.absolute()
+        for change, name in told:
+            path = Path(name).absolute()
+            if change is Change.deleted and path == folder:
+                return True
+            if change is Change.added and path.is_symlink() and path.is_dir():
+                return True
+        return False
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _tells(change: Change, path: str) -> bool:
+    """Leave out what is written under a hidden name: it is looked at once it gets another."""
+    return change is not Change.modified or not Path(path).name.startswith(".")

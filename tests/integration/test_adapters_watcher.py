@@ -2,6 +2,10 @@
 
 import asyncio
 import contextlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import watchfiles
@@ -13,18 +17,47 @@ from inference_server.adapters.watcher import FolderWatcher, FolderWatcherOption
 NEVER_S = 60.0
 
 
+class Reports:
+    """What a watcher told, taken as it comes, so that waiting with a bound does not end it."""
+
+    def __init__(self):
+        self._count = self._taken = 0
+        self._more = asyncio.Condition()
+
+    async def take_in(self, changes):
+        async for _ in changes:
+            async with self._more:
+                self._count += 1
+                self._more.notify_all()
+
+    async def changed(self, bound_s=10.0):
+        """Wait for a report that was not waited for yet; all that have come are then taken."""
+        async with asyncio.timeout(bound_s), self._more:
+            await self._more.wait_for(lambda: self._count > self._taken)
+            self._taken = self._count
+
+    async def quiet(self):
+        """Take what is told of the past, until nothing is for a while: the watch stands, and reports news."""
+        with contextlib.suppress(TimeoutError):
+            while True:
+                await self.changed(0.5)
+
+
 @contextlib.asynccontextmanager
 async def watching(folder, **options):
-    """Yield a function that waits for the next change, after those of the start have passed."""
+    """Yield the watcher and its reports."""
     watcher = FolderWatcher(
         folder, FolderWatcherOptions(**({"rescan_s": NEVER_S, "debounce_ms": 10} | options))
     )
+    reports = Reports()
     async with contextlib.aclosing(watcher.changes()) as changes:
-
-        async def changed(bound_s=10.0):
-            await asyncio.wait_for(anext(changes), bound_s)
-
-        yield watcher, changed
+        taking = asyncio.create_task(reports.take_in(changes))
+        try:
+            yield watcher, reports
+            assert not taking.done(), "the watcher ended by itself"
+        finally:
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
 
 
 def run(scenario):
@@ -36,18 +69,19 @@ def test_a_change_in_the_folder_or_below_is_told(tmp_path, polling):
     """C8: by events as by polling, a new file, a changed one and a removed one are each told."""
 
     async def scenario():
-        async with watching(tmp_path, polling=polling, poll_ms=20) as (_, changed):
-            await changed()
+        async with watching(tmp_path, polling=polling, poll_ms=20) as (_, reports):
+            await reports.changed()
             # The watch begins a moment after the first report: write until it is noticed.
-            await write_until_told(tmp_path, changed)
+            await write_until_told(tmp_path, reports)
             (tmp_path / "momentum" / "1" / "model.onnx").unlink()
-            await changed()
+            await reports.changed()
 
     run(scenario)
 
 
-async def write_until_told(folder, changed):
-    telling = asyncio.create_task(changed())
+async def write_until_told(folder, reports):
+    await reports.quiet()
+    telling = asyncio.create_task(reports.changed())
     for number in range(200):
         put(folder / "momentum" / "1" / "model.onnx", b"x" * number)
         if (await asyncio.wait([telling], timeout=0.05))[0]:
@@ -59,12 +93,12 @@ def test_a_folder_that_does_not_exist_yet_is_told_when_it_comes(tmp_path):
     """A1: watching an absent folder is no error; its appearance is a change, and so is what comes into it."""
 
     async def scenario():
-        async with watching(tmp_path / "models", poll_ms=20) as (_, changed):
-            telling = asyncio.create_task(changed())
+        async with watching(tmp_path / "models", poll_ms=20) as (_, reports):
+            telling = asyncio.create_task(reports.changed())
             assert not (await asyncio.wait([telling], timeout=0.1))[0]
             (tmp_path / "models").mkdir()
             await telling
-            await write_until_told(tmp_path / "models", changed)
+            await write_until_told(tmp_path / "models", reports)
 
     run(scenario)
 
@@ -73,9 +107,9 @@ def test_a_look_is_due_now_and_then_though_nothing_is_told(tmp_path):
     """C8: events get lost, so a change is reported every `rescan_s` in any case."""
 
     async def scenario():
-        async with watching(tmp_path / "absent", rescan_s=0.05) as (_, changed):
-            await changed()
-            await changed()
+        async with watching(tmp_path / "absent", rescan_s=0.05) as (_, reports):
+            await reports.changed()
+            await reports.changed()
 
     run(scenario)
 
@@ -92,9 +126,222 @@ def test_without_events_it_falls_back_to_polling_by_itself(tmp_path, monkeypatch
     monkeypatch.setattr(watcher_module, "awatch", without_events)
 
     async def scenario():
-        async with watching(tmp_path, poll_ms=20) as (watcher, changed):
-            await changed()
-            await write_until_told(tmp_path, changed)
+        async with watching(tmp_path, poll_ms=20) as (watcher, reports):
+            await reports.changed()
+            await write_until_told(tmp_path, reports)
             assert "by polling" in repr(watcher)
 
     run(scenario)
+
+
+def flip(link, target):
+    """Turn a link to another target in one step."""
+    beside = link.with_name(f".{link.name}.new")
+    beside.symlink_to(target)
+    beside.replace(link)
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_folder_that_is_made_anew_is_watched(tmp_path, monkeypatch, relative):
+    """C2: removed and made again at once, its events are told, though it may have the old one's number."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(watcher_module, "_identity", lambda folder: (1, 1))
+    folder = Path("models") if relative else tmp_path / "models"
+    folder.mkdir()
+
+    async def scenario():
+        async with watching(folder, poll_ms=20) as (watcher, reports):
+            await write_until_told(folder, reports)
+            shutil.rmtree(folder)
+            folder.mkdir()
+            await reports.changed()
+            await write_until_told(folder, reports)
+            assert "by events" in repr(watcher)
+
+    run(scenario)
+
+
+def test_a_models_folder_that_is_replaced_is_watched(tmp_path):
+    """C2: a whole repository renamed into the place of the old one is told, and so is what comes into it."""
+    folder = tmp_path / "models"
+    for path in (folder, tmp_path / "next"):
+        path.mkdir()
+
+    async def scenario():
+        async with watching(folder, poll_ms=20) as (_, reports):
+            await write_until_told(folder, reports)
+            await reports.quiet()
+            folder.rename(tmp_path / "old")
+            (tmp_path / "next").rename(folder)
+            await reports.changed()
+            await write_until_told(folder, reports)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("polling", [False, True])
+@pytest.mark.parametrize("linked", ["models", "models/momentum", "models/momentum/1"])
+def test_a_link_that_is_flipped_is_told_and_followed(tmp_path, linked, polling):
+    """C2: the models folder, a model's or a version's may be a link: its flip and what follows are told."""
+    for number in (1, 2):
+        (tmp_path / f"release-{number}" / "models" / "momentum" / "1").mkdir(parents=True)
+    link = tmp_path / linked
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path / "release-1" / linked)
+
+    async def scenario():
+        async with watching(tmp_path / "models", poll_ms=20, polling=polling) as (_, reports):
+            await write_until_told(tmp_path / "models", reports)
+            await reports.quiet()
+            flip(link, tmp_path / "release-2" / linked)
+            await reports.changed()
+            await write_until_told(tmp_path / "models", reports)
+
+    run(scenario)
+
+
+def test_what_is_written_under_a_hidden_name_is_not_told(tmp_path):
+    """C2: writing a file beside its place costs no look at all; its renaming into place is told."""
+    part = tmp_path / ".momentum.onnx.part"
+    part.touch()
+
+    async def scenario():
+        async with watching(tmp_path, poll_ms=20) as (_, reports):
+            await write_until_told(tmp_path, reports)
+            await reports.quiet()
+            telling = asyncio.create_task(reports.changed())
+            with part.open("wb", buffering=0) as out:
+                for _ in range(20):
+                    out.write(b"x" * 1000)
+                    assert not (await asyncio.wait([telling], timeout=0.02))[0]
+            part.rename(tmp_path / "momentum.onnx")
+            await telling
+
+    run(scenario)
+
+
+def test_what_changes_before_the_watch_stands_is_told(tmp_path, monkeypatch):
+    """C2: between the first report and the first event nothing is lost: the watch reports once it stands."""
+    real, begun = watchfiles.awatch, asyncio.Event()
+
+    async def slow_to_begin(*paths, **options):
+        await begun.wait()
+        async for told in real(*paths, **options):
+            yield told
+
+    monkeypatch.setattr(watcher_module, "awatch", slow_to_begin)
+
+    async def scenario():
+        async with watching(tmp_path, poll_ms=20) as (_, reports):
+            await reports.changed()
+            put(tmp_path / "momentum.onnx", b"x")
+            begun.set()
+            await reports.changed()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("polling", [False, True])
+def test_whatever_is_raised_the_watcher_lives_on(tmp_path, monkeypatch, caplog, polling):
+    """C8: an error of any kind, before or in the middle of a watch, does not end the telling."""
+    real, seen = watchfiles.awatch, asyncio.Event()
+    at_once = [
+        RuntimeError("bug"),
+        OSError(28, "full"),
+        PermissionError(13, "no"),
+        FileNotFoundError(2, "gone"),
+    ]
+    in_the_middle = [ValueError("bad"), OSError(5, "disk")]
+
+    async def failing(*paths, **options):
+        if at_once:
+            raise at_once.pop()
+        async with contextlib.aclosing(real(*paths, **options)) as changes:
+            async for told in changes:
+                if told and in_the_middle:
+                    raise in_the_middle.pop()
+                yield told
+                if told:
+                    seen.set()
+
+    monkeypatch.setattr(watcher_module, "awatch", failing)
+
+    async def scenario():
+        async with watching(tmp_path, poll_ms=20, rescan_s=0.2, polling=polling) as (_, reports):
+            number = 0
+            while not seen.is_set():
+                number += 1
+                put(tmp_path / "momentum.onnx", b"x" * number)
+                await reports.changed()
+            assert (at_once, in_the_middle) == ([], [])
+
+    run(scenario)
+    told = [message for message in caplog.messages if "polling the model folder instead" in message]
+    assert len(told) == (0 if polling else 1)
+
+
+def test_a_look_that_fails_is_tried_again(tmp_path, monkeypatch):
+    """C8: a folder that may not even be looked at is no end of the watching: it is told once it may."""
+    folder, real = tmp_path / "models", Path.is_dir
+    folder.mkdir()
+    refusals = iter([PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
+
+    def failing(path):
+        if path == folder and (error := next(refusals, None)):
+            raise error
+        return real(path)
+
+    monkeypatch.setattr(Path, "is_dir", failing)
+
+    async def scenario():
+        async with watching(folder, poll_ms=20) as (_, reports):
+            await write_until_told(folder, reports)
+        assert next(refusals, None) is None
+
+    run(scenario)
+
+
+WITHOUT_EVENTS = """
+import asyncio, contextlib, os, pathlib, resource, sys
+from inference_server.adapters.watcher import FolderWatcher, FolderWatcherOptions
+
+folder = pathlib.Path(sys.argv[1])
+watcher = FolderWatcher(folder, FolderWatcherOptions(poll_ms=20, rescan_s=60))
+
+async def main():
+    async with contextlib.aclosing(watcher.changes()) as changes:
+        lowest = os.dup(0)
+        os.close(lowest)
+        _, hard = soft = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        telling = asyncio.ensure_future(anext(changes))
+        while "by events" in repr(watcher):
+            await asyncio.sleep(0.01)
+        resource.setrlimit(resource.RLIMIT_NOFILE, soft)
+        number = 0
+        for wanted in range(3):
+            while not telling.done():
+                number += 1
+                (folder / "momentum.onnx").write_bytes(b"x" * number)
+                await asyncio.wait([telling], timeout=0.05)
+            await telling
+            telling = asyncio.ensure_future(anext(changes))
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+    print(watcher)
+
+asyncio.run(asyncio.wait_for(main(), 30))
+"""
+
+
+def test_a_process_without_a_descriptor_to_spare_polls(tmp_path):
+    """C8: refused file events for real, for want of descriptors, it tells changes by polling."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EVENTS, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "by polling" in done.stdout, done.stderr
+    assert "Too many open files" in done.stderr

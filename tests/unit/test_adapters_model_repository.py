@@ -293,8 +293,8 @@ def test_a_folder_without_permission_hides_no_other_model(nobody):
         assert ids(watched.settle()) == ["closed:1", "momentum:1"]
 
 
-def test_a_folder_that_cannot_be_listed_counts_as_it_was(nobody):
-    """C3: while the model folder may not be listed its candidates stay, and nobody waits for anything."""
+def test_a_folder_that_cannot_be_listed_counts_as_it_was(nobody, caplog):
+    """C3: while the model folder may not be listed its candidates stay, nobody waits; it is logged once."""
     with tempfile.TemporaryDirectory() as folder:
         put(Path(folder) / "momentum.onnx", score_model())
         watched = Watched(Path(folder))
@@ -302,10 +302,15 @@ def test_a_folder_that_cannot_be_listed_counts_as_it_was(nobody):
         put(Path(folder) / "momentum.onnx", score_model(bias=1))
         assert watched.scan().unsettled == {"momentum"}
         Path(folder).chmod(0)
-        scan = watched.scan()
+        for _ in range(2):
+            scan = watched.scan()
+            assert (scan.candidates, scan.unsettled, scan.again_s) == (before.candidates, frozenset(), None)
         Path(folder).chmod(0o700)
-        assert (scan.candidates, scan.unsettled, scan.again_s) == (before.candidates, frozenset(), None)
         assert watched.settle().candidates[0].digest != before.candidates[0].digest
+        Path(folder).chmod(0)
+        watched.scan()
+        Path(folder).chmod(0o700)
+    assert caplog.messages == ["the model folder cannot be listed: Permission denied"] * 2
 
 
 def test_a_pipe_in_place_of_a_live_file_keeps_its_candidate(tmp_path, watched):
