@@ -21,8 +21,9 @@ from inference_server.adapters.watcher import FolderWatcher
 from inference_server.core.clock import SystemClock
 from inference_server.http.listener import HttpListener
 from inference_server.http.probes import probes
-from inference_server.rpc import health, open_inference, predictor
+from inference_server.rpc import control, health, open_inference, predictor
 from inference_server.rpc.address import Address, AddressError
+from inference_server.rpc.control import Control
 from inference_server.rpc.guard import guard
 from inference_server.rpc.health import Health
 from inference_server.rpc.listener import Listener, ListenerOptions
@@ -30,6 +31,7 @@ from inference_server.rpc.method import Service
 from inference_server.rpc.open_inference import OpenInference
 from inference_server.rpc.predictor import Predictor, PredictorOptions
 from inference_server.rpc.reflection import Reflection
+from inference_server.rpc.repository import Repository
 from inference_server.serving.candidate_loading import CandidateLoading
 from inference_server.serving.data_plane import DataPlane, DataPlaneOptions
 from inference_server.serving.drain import Drain
@@ -42,7 +44,7 @@ from inference_server.serving.settings import ModelSettings
 
 log = logging.getLogger(__name__)
 
-SERVICES: Final = (predictor.SERVICE, open_inference.SERVICE)
+SERVICES: Final = (predictor.SERVICE, open_inference.SERVICE, control.SERVICE)
 # Threads for runs that are too slow for the event loop; two cores are what a sidecar usually has.
 SLOW_RUN_THREADS: Final = 4
 # Of the memory that there is, models take at most one part in so many unless it is said otherwise.
@@ -136,6 +138,8 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
         services: list[Service] = [
             Predictor(data_plane, registry, clock, drain, options.predictor),
             OpenInference(data_plane, registry, clock, drain),
+            Repository(registry, operator),
+            Control(operator),
             Health(registry, SERVICES, drain),
             Reflection((*SERVICES, health.SERVICE)),
         ]

@@ -1,16 +1,19 @@
-"""What `inference-server status` and `predict` show a person, and the same as JSON."""
+"""What the commands of `inference-server` show a person, and the same as JSON."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from google.protobuf.json_format import MessageToDict
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+from tickserve.v1 import control_pb2 as orders
 from tickserve.v1 import predictor_pb2 as wire
 
+from inference_server.core.size import shown_bytes
 from inference_server.core.tensor import NUMPY_DTYPES
 from inference_server.serving.vetting import Verdict
 
@@ -26,10 +29,11 @@ def status_json(response: wire.DescribeModelsResponse) -> dict[str, Any]:
     )
 
 
-def status_view(response: wire.DescribeModelsResponse, target: str) -> Group:
-    """Return a row a version, the default one marked, and below what is to be said of each model.
+def status_view(response: wire.DescribeModelsResponse, target: str, now_ns: int) -> Group:
+    """Return what is served, what is to be said of each model, and what proves what is served.
 
-    The texts stand below, where they have the whole width: a terminal of 80 columns is enough.
+    The default version of each model is marked. Texts have the rest of the line to themselves: a terminal of
+    80 columns is enough. `now_ns` is wall time.
     """
     table = _table("model")
     for heading in ("version", "state", "digest", "contract", "since (UTC)"):
@@ -43,12 +47,34 @@ def status_view(response: wire.DescribeModelsResponse, target: str) -> Group:
             table.add_row(*_version_cells(model, version))
         if not model.versions:
             table.add_row(model.name, "none")
-        for note in _notes(model):
-            notes.add_row(model.name, Text(note, style="red"))
+        for note in _notes(model, now_ns):
+            notes.add_row(model.name, note)
     if not response.models:
         table.add_row("no models")
     title = Text(f"{target}: {'ready' if response.ready else 'NOT READY'}", style="bold")
-    return Group(title, table, Text(), notes) if notes.rows else Group(title, table)
+    parts: list[RenderableType] = [title, table]
+    for more in (notes, _proofs(response.models)):
+        if more.rows:
+            parts += [Text(), more]
+    return Group(*parts)
+
+
+def rollback_view(model: str, done: orders.RollbackResponse) -> Group:
+    """Return from what to what a model went back, and what comes of it."""
+    title = (
+        f"{model}: back from version {done.from_version} ({done.from_digest[:SHORT_DIGEST]}) "
+        f"to version {done.to_version} ({done.to_digest[:SHORT_DIGEST]})"
+    )
+    lines = [Text(title, style="bold")]
+    if done.moved_labels:
+        lines.append(Text(f"moved with it: {', '.join(done.moved_labels)}"))
+    lines.append(
+        Text(
+            f"What was rolled back is held until its file changes; "
+            f"'inference-server resume {model}' takes it up again."
+        )
+    )
+    return Group(*lines)
 
 
 def prediction_view(result: wire.PartResult) -> Group:
@@ -87,21 +113,65 @@ def _table(*headings: str) -> Table:
     return table
 
 
-def _notes(model: wire.ModelDescription) -> list[str]:
-    notes = [model.problem] if model.problem else []
-    return notes + [
-        f"version {version.version}: {version.reason}"
+def _notes(model: wire.ModelDescription, now_ns: int) -> list[Text]:
+    notes = []
+    if model.problem or model.behind_since_ns:
+        age = f"behind for {_age(now_ns - model.behind_since_ns)}: " if model.behind_since_ns else ""
+        told = Text(model.problem, style="red") if model.problem else Text("on its way", style="yellow")
+        notes.append(Text(age) + told)
+    notes += [
+        Text(f"version {version.version}: {version.reason}", style="red")
         for version in model.versions
         if version.reason and version.reason not in model.problem
     ]
+    if model.pinned_version:
+        notes.append(Text(f"pinned to {model.pinned_version} by a rollback", style="yellow"))
+    if model.labels:
+        notes.append(Text(f"labels: {', '.join(_labels(model))}"))
+    return notes
+
+
+def _labels(model: wire.ModelDescription) -> list[str]:
+    available = {version.version for version in model.versions if version.state == version.AVAILABLE}
+    return [
+        f"{label} {version}" + ("" if version in available else " (not available)")
+        for label, version in sorted(model.labels.items())
+    ]
+
+
+def _age(duration_ns: int) -> str:
+    """Return "12 s", "3 min", "2 h 5 min" or "3 d 4 h"; clocks of two machines may disagree."""
+    seconds = max(duration_ns, 0) // 10**9
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if not minutes:
+        return f"{seconds} s"
+    if not hours:
+        return f"{minutes} min"
+    return f"{days} d {hours % 24} h" if days else f"{hours} h {minutes % 60} min"
+
+
+def _proofs(models: Iterable[wire.ModelDescription]) -> Table:
+    """Return a row for each version that was vetted: when, what was found, and the memory that it takes."""
+    table = _table("vetted")
+    table.columns[0].max_width = NAME_WIDTH
+    table.add_column("at (UTC)", no_wrap=True)
+    table.add_column("memory", justify="right", no_wrap=True)
+    table.add_column("found", overflow="fold")
+    for model in models:
+        for version in model.versions:
+            if version.vetted_at_ns:
+                table.add_row(
+                    f"{model.name}:{version.version}",
+                    _moment(version.vetted_at_ns),
+                    shown_bytes(version.memory_bytes),
+                    version.vetting,
+                )
+    return table
 
 
 def _version_cells(model: wire.ModelDescription, version: wire.VersionDescription) -> list[str | Text]:
     state = wire.VersionDescription.State.Name(version.state)
     default = " *" if version.version == model.default_version else ""
-    since = ""
-    if version.available_since_ns:
-        since = f"{datetime.fromtimestamp(version.available_since_ns / 1e9, UTC):%m-%d %H:%M:%S}"
     contract = "unverified" if state == "AVAILABLE" else ""
     if version.HasField("contract"):
         contract = version.contract.hash[:SHORT_DIGEST]
@@ -111,9 +181,13 @@ def _version_cells(model: wire.ModelDescription, version: wire.VersionDescriptio
         Text(state, style=STATE_STYLES.get(state, "")),
         version.digest[:SHORT_DIGEST],
         contract,
-        since,
+        _moment(version.available_since_ns) if version.available_since_ns else "",
         str(version.rows_answered) if state == "AVAILABLE" else "",
     ]
+
+
+def _moment(wall_ns: int) -> str:
+    return f"{datetime.fromtimestamp(wall_ns // 10**9, UTC):%m-%d %H:%M:%S}"
 
 
 def _values(tensor: wire.Tensor) -> str:

@@ -23,16 +23,9 @@ from inference_server.serving.registry import Registry
 SERVICE: Final = "inference.GRPCInferenceService"
 PLATFORM: Final = "onnxruntime_onnx"
 BACKEND: Final = "onnxruntime"
-EXTENSIONS: Final = ("model_configuration",)
+# The second one's RPCs are in `rpc.repository`.
+EXTENSIONS: Final = ("model_configuration", "model_repository")
 
-# Triton's words for the states, which its clients know.
-INDEX_STATES: Final = {
-    State.START: "LOADING",
-    State.LOADING: "LOADING",
-    State.AVAILABLE: "READY",
-    State.UNLOADING: "UNLOADING",
-    State.END: "UNAVAILABLE",
-}
 CONFIG_TYPES: Final = {
     "BYTES": oip.TYPE_STRING,
     "BOOL": oip.TYPE_BOOL,
@@ -70,12 +63,6 @@ class OpenInference:
             ("ModelMetadata", oip.ModelMetadataRequest, oip.ModelMetadataResponse, self.model_metadata),
             ("ModelInfer", oip.ModelInferRequest, oip.ModelInferResponse, self.model_infer),
             ("ModelConfig", oip.ModelConfigRequest, oip.ModelConfigResponse, self.model_config),
-            (
-                "RepositoryIndex",
-                oip.RepositoryIndexRequest,
-                oip.RepositoryIndexResponse,
-                self.repository_index,
-            ),
         ]
         return [
             *(
@@ -162,29 +149,6 @@ class OpenInference:
                 ],
             )
         )
-
-    async def repository_index(
-        self, request: oip.RepositoryIndexRequest, call: CallContext
-    ) -> oip.RepositoryIndexResponse:
-        """Return every version with its state and reason; a model with none of them has an empty version."""
-        del call
-        index = oip.RepositoryIndexResponse()
-        for model in self._registry.describe():
-            for version in model.versions:
-                if request.ready and version.state is not State.AVAILABLE:
-                    continue
-                reason = version.reason
-                if version.id.version == model.default_version and model.problem:
-                    reason = model.problem
-                index.models.add(
-                    name=model.name,
-                    version=str(version.id.version),
-                    state=INDEX_STATES[version.state],
-                    reason=reason,
-                )
-            if not model.versions and not request.ready:
-                index.models.add(name=model.name, state="UNAVAILABLE", reason=model.problem)
-        return index
 
     async def model_infer(self, request: oip.ModelInferRequest, call: CallContext) -> oip.ModelInferResponse:
         """Answer one request for one model."""

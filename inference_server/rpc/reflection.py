@@ -13,12 +13,13 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import ReflectionServicer
 from open_inference.v2 import inference_pb2
-from tickserve.v1 import predictor_pb2
+from tickserve.v1 import control_pb2, predictor_pb2
 
 from inference_server.rpc.method import CallContext, Method
 
 FILES: Final[Sequence[FileDescriptor]] = (
     predictor_pb2.DESCRIPTOR,
+    control_pb2.DESCRIPTOR,
     inference_pb2.DESCRIPTOR,
     health_pb2.DESCRIPTOR,
     reflection_pb2.DESCRIPTOR,

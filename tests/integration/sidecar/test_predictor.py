@@ -221,7 +221,11 @@ def test_the_index_says_why_a_file_is_not_served(sidecar: ThreadSidecar, models:
     assert "cut off" in index["cut"].reason
     assert "the new file is refused: it does not answer as the estimator did" in index["one"].reason
     assert "it does not answer as the estimator did" in index["wrong"].reason
-    assert index["two"].reason == ""
+    with grpc.insecure_channel(sidecar.unix) as channel:
+        one, two = (model.versions[0] for model in describe(channel).models[1:3])
+    assert index["two"].reason.startswith(f"digest {two.digest}, contract {two.contract.hash}, vetted 20")
+    assert index["two"].reason.endswith(f"Z: {two.vetting}")
+    assert f"; serving digest {one.digest}, contract {one.contract.hash}, " in index["one"].reason
     assert [model.name for model in ready] == ["one", "two"]
 
 
@@ -293,6 +297,7 @@ def test_reflection_lists_every_service_and_its_file(channel: grpc.Channel, vers
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
         "inference.GRPCInferenceService",
+        "tickserve.v1.Control",
         "tickserve.v1.Predictor",
     ]
     assert b"GRPCInferenceService" in file.file_descriptor_response.file_descriptor_proto[0]

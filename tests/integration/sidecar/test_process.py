@@ -176,7 +176,7 @@ def test_a_port_in_use_is_one_clear_line(models: Path) -> None:
         (["serve", "--log-level", "loud"], 2, "loud"),
         (["status", "--target", "unix:/nowhere.sock"], 1, "UNAVAILABLE"),
         (["status", "--watch", "--json"], 2, "do not go together"),
-        (["predict", "one:x", "1", "--target", "unix:/nowhere.sock"], 2, "expected MODEL"),
+        (["predict", "one:X", "1", "--target", "unix:/nowhere.sock"], 2, "expected MODEL"),
         (["predict", "one:²", "1"], 2, "expected MODEL"),
         (["predict", f"one:{2**64}", "1"], 2, "expected MODEL"),
         (["check", "no.onnx"], 1, "no.onnx"),
