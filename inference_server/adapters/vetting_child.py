@@ -27,6 +27,7 @@ from typing import BinaryIO, Final
 
 from onnx import TensorProto, helper
 
+from inference_server.adapters.footprint import share_one_heap
 from inference_server.adapters.verdict_text import write_verdict
 from inference_server.adapters.vetting import vet
 
@@ -67,6 +68,7 @@ def main() -> None:
     # Whatever a library prints must not end up between the frames: file descriptor 1 becomes stderr.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    share_one_heap()
     threading.stack_size(STACK_BYTES)
     with ThreadPoolExecutor(1, thread_name_prefix="judge") as judge:
         judge.submit(_judge, requests, answers, cpu_s, memory_bytes).result()
