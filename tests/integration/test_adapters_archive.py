@@ -46,6 +46,11 @@ def reopened(archive: Archive, folder: Path) -> FolderArchive:
     return FolderArchive(folder)
 
 
+def open_files() -> int:
+    """Count this process's descriptors."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def spoil(folder: Path, content: bytes) -> Path:
     """Put something else in the place of a model's state."""
     path = folder / "models" / "momentum.json"
@@ -184,11 +189,12 @@ def documents() -> dict[str, object]:
     wrong: dict[str, object] = {
         "another format": good | {"format": 2},
         "a format that is no integer": good | {"format": True},
-        "a key more": good | {"more": 1},
+        "a key more": good | {"more": "x" * 100_000},
         "another model's": good | {"model": "other"},
         "a path for a name": good | {"model": "../momentum"},
         "a number for a name": good | {"model": 3},
-        "served is no list": good | {"served": kept},
+        "served is no list": good | {"served": {}},
+        "served is a number": good | {"served": 3},
         "served holds a number": good | {"served": [1]},
         "served holds a key more": good | {"served": [kept | {"more": 1}]},
         "a version of 0": good | {"served": [kept | {"version": 0}]},
@@ -286,6 +292,23 @@ def test_a_forked_child_does_not_hold_the_folder(archive: FolderArchive, folder:
         os.close(held)
 
 
+def test_opening_and_closing_leaves_no_file_open(folder: Path) -> None:
+    """B3: neither an archive that is closed, nor one that is refused, leaves a descriptor behind."""
+    with FolderArchive(folder):
+        before = open_files()
+        with pytest.raises(ArchiveError):
+            FolderArchive(folder)
+        assert open_files() == before
+    assert open_files() == before - 1
+
+
+def test_what_lies_in_the_way_of_a_write_is_written_over(archive: FolderArchive, folder: Path) -> None:
+    """C2: a longer leftover under the name that a write uses leaves nothing of itself in the file."""
+    (folder / "models" / ".momentum.json.part").write_bytes(b"x" * 100_000)
+    archive.remember("momentum", STATE)
+    assert archive.load() == {"momentum": STATE}
+
+
 def test_what_was_written_reaches_the_disk_in_order(
     archive: FolderArchive, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,8 +345,10 @@ def test_a_folder_that_cannot_be_used_is_told_without_its_path(tmp_path: Path, t
     else:
         way.parent.mkdir(exist_ok=True)
         way.write_bytes(b"")
+    before = open_files()
     with pytest.raises(ArchiveError, match=r"^the state folder cannot be used: [^/]*$"):
         FolderArchive(folder)
+    assert open_files() == before
 
 
 def test_without_its_folder_it_goes_on_with_a_warning(
@@ -380,7 +405,10 @@ def test_where_nothing_can_be_written_it_says_so(monkeypatch: pytest.MonkeyPatch
     [
         ({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b", "XDG_STATE_HOME": "/x", "HOME": "/h"}, "/var/lib/a"),
         ({"STATE_DIRECTORY": "", "XDG_STATE_HOME": "/x", "HOME": "/h"}, "/x/tickserve"),
-        ({"XDG_STATE_HOME": "relative", "HOME": "/h"}, "/h/.local/state/tickserve"),
+        (
+            {"STATE_DIRECTORY": "relative", "XDG_STATE_HOME": "relative", "HOME": "/h"},
+            "/h/.local/state/tickserve",
+        ),
         ({"HOME": "/h"}, "/h/.local/state/tickserve"),
     ],
 )
