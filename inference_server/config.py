@@ -49,7 +49,6 @@ class Config:
     state: Path | None = None
     max_memory_bytes: int | None = None
     settings: Mapping[str, ModelSettings] = field(default_factory=dict)
-    policies: Mapping[str, VersionPolicy] = field(default_factory=dict)
     required: tuple[str, ...] = ()
 
 
@@ -96,7 +95,6 @@ def _config(document: Mapping[str, Any]) -> Config:
         state=_folder(document, "state"),
         max_memory_bytes=_max_memory_bytes(document),
         settings=settings,
-        policies={name: one.policy for name, one in settings.items() if "versions" in sections[name]},
         required=tuple(name for name, section in sections.items() if section.get("required")),
     )
 

@@ -63,7 +63,6 @@ def test_every_key_is_read(tmp_path: Path) -> None:
             "e": ModelSettings(allow_contract_change=True, labels={"stable": 3, "canary-2": 4}),
             "f": DEFAULT_SETTINGS,
         },
-        policies={"a": Latest(2), "b": All(), "c": Specific(frozenset({3, 5})), "d": Latest(1)},
         required=("a",),
     )
 
