@@ -19,7 +19,8 @@ from inference_server.adapters.onnx_servable import OnnxLoader, OnnxLoaderOption
 from inference_server.adapters.vetting_pool import VettingPool
 from inference_server.adapters.watcher import FolderWatcher
 from inference_server.core.clock import SystemClock
-from inference_server.http.listener import HttpListener
+from inference_server.http.listener import HttpListener, Routes
+from inference_server.http.metrics import ServedCollector, metrics
 from inference_server.http.probes import probes
 from inference_server.rpc import control, health, open_inference, predictor
 from inference_server.rpc.address import Address, AddressError
@@ -148,7 +149,8 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
         stack.push_async_callback(listener.stop)
         http_port = None
         if options.http is not None:
-            http_port = await _start_http(stack, options.http, registry, drain)
+            routes = [*probes(registry, drain), *metrics([ServedCollector(registry, drain, clock)])]
+            http_port = await _start_http(stack, options.http, routes)
         await listener.start()
         stack.callback(drain.begin)
         reconciler.start()
@@ -200,11 +202,9 @@ def _leave() -> None:
     os._exit(0)
 
 
-async def _start_http(
-    stack: contextlib.AsyncExitStack, address: Address, registry: Registry, drain: Drain
-) -> int:
+async def _start_http(stack: contextlib.AsyncExitStack, address: Address, routes: Routes) -> int:
     try:
-        listener = await HttpListener.start(probes(registry, drain), address.host, address.port)
+        listener = await HttpListener.start(routes, address.host, address.port)
     except OSError as error:
         raise AddressError(f"http {address}: {error.strerror}") from None
     stack.push_async_callback(listener.stop)

@@ -1,1 +1,1 @@
-"""What the sidecar answers over HTTP: probes."""
+"""What the sidecar answers over HTTP: probes and metrics."""

@@ -1,11 +1,14 @@
 """The HTTP server on its address."""
 
 import logging
+from collections.abc import Sequence
 from typing import Self
 
 from aiohttp import web
 
 log = logging.getLogger(__name__)
+
+Routes = Sequence[web.AbstractRouteDef]
 
 
 class HttpListener:
@@ -15,8 +18,10 @@ class HttpListener:
         self._runner = runner
 
     @classmethod
-    async def start(cls, application: web.Application, host: str, port: int) -> Self:
-        """Bind and begin to answer; OSError where the address cannot be had."""
+    async def start(cls, routes: Routes, host: str, port: int) -> Self:
+        """Bind and begin to answer these routes; OSError where the address cannot be had."""
+        application = web.Application()
+        application.add_routes(routes)
         runner = web.AppRunner(application, access_log=None)
         await runner.setup()
         try:

@@ -2,12 +2,13 @@
 
 from aiohttp import web
 
+from inference_server.http.listener import Routes
 from inference_server.serving.drain import Drain
 from inference_server.serving.registry import Registry
 
 
-def probes(registry: Registry, drain: Drain) -> web.Application:
-    """Return the application. 200 says yes, 503 says not now; HTTP knows nothing else here."""
+def probes(registry: Registry, drain: Drain) -> Routes:
+    """Return the routes. 200 says yes, 503 says not now; HTTP knows nothing else here."""
 
     async def live(_: web.Request) -> web.Response:
         return _answer(yes=True)
@@ -18,11 +19,11 @@ def probes(registry: Registry, drain: Drain) -> web.Application:
     async def model_ready(request: web.Request) -> web.Response:
         return _answer(yes=registry.model_ready(request.match_info["model"], 0))
 
-    application = web.Application()
-    application.router.add_get("/v2/health/live", live)
-    application.router.add_get("/v2/health/ready", ready)
-    application.router.add_get("/v2/models/{model}/ready", model_ready)
-    return application
+    return [
+        web.get("/v2/health/live", live),
+        web.get("/v2/health/ready", ready),
+        web.get("/v2/models/{model}/ready", model_ready),
+    ]
 
 
 def _answer(*, yes: bool) -> web.Response:
