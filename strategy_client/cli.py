@@ -69,6 +69,10 @@ def replay(
         list[str] | None,
         typer.Option("--replace", help="TICK:MODEL:FILE, replace a model just before a tick; repeatable."),
     ] = None,
+    allow_contract_change: Annotated[
+        list[str] | None,
+        typer.Option(help="Let a file replace this model's though its contract differs; repeatable."),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")] = False,
     time: Annotated[str | None, typer.Option(help="Column of the time.")] = None,
     price: Annotated[str | None, typer.Option(help="Column of the price.")] = None,
@@ -102,6 +106,7 @@ def replay(
             limit=limit,
             deadline_ms=deadline_ms,
             replacements=[_replacement(text) for text in replaced or ()],
+            allow_contract_change=allow_contract_change or (),
             strict=strict,
         )
         with _progress(limit) as progress:

@@ -106,7 +106,8 @@ class ProcessSidecar:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "inference_server", "serve", "--models", str(models)),
-                    *("--listen", self.target, "--http", "off", *arguments),
+                    *("--listen", self.target, "--http", "off"),
+                    *("--state", str(socket.with_name("state")), *arguments),
                 ],
                 stdout=stream,
                 stderr=stream,

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +44,9 @@ class ReplayOptions:
     """What to replay. `speed` None is as fast as possible, else a multiple of the ticks' own pace.
 
     `skip` ticks are left out at the start; `limit` and the places of replacements count from there.
-    Without a `target` a sidecar is started over a copy of `models`. The deadline is long by default, so that
-    a machine that is busy for a moment does not change the bytes.
+    Without a `target` a sidecar is started over a copy of `models`, which refuses a file of another contract
+    than the one it is to replace, but for the models in `allow_contract_change`. The deadline is long by
+    default, so that a machine that is busy for a moment does not change the bytes.
     """
 
     ticks: Sequence[Path]
@@ -59,6 +60,7 @@ class ReplayOptions:
     limit: int | None = None
     deadline_ms: float = DEADLINE_MS
     replacements: Sequence[Replacement] = ()
+    allow_contract_change: Collection[str] = ()
     strict: bool = False
 
 
@@ -204,7 +206,9 @@ class Replay:
         sidecar = Sidecar()
         # The process first: a fork is safest before gRPC has threads.
         if self._options.target is None:
-            sidecar.own = stack.enter_context(OwnSidecar(self._options.models))
+            sidecar.own = stack.enter_context(
+                OwnSidecar(self._options.models, self._options.allow_contract_change)
+            )
         target = self._options.target or (sidecar.own.target if sidecar.own else "")
         client = sidecar.client = stack.enter_context(InferenceClient(target))
         if sidecar.own is not None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -40,9 +41,11 @@ class OwnSidecar:
     removed, whatever happened in between. If this process is killed by SIGKILL its sidecar ends too (on
     Linux), and the folder stays. The folder that was copied is never written to. Raises SidecarError
     where `models` is no folder.
+
+    A file may replace one of another contract only for the models in `allow_contract_change`.
     """
 
-    def __init__(self, models: Path) -> None:
+    def __init__(self, models: Path, allow_contract_change: Collection[str] = ()) -> None:
         if not models.is_dir():
             raise SidecarError(f"{models}: expected a folder of models, there is none")
         if not model_names(models):
@@ -52,6 +55,7 @@ class OwnSidecar:
         self.log = self._folder / "sidecar.log"
         self.target = f"unix:{self._folder / 'sidecar.sock'}"
         self._copied_from = models
+        self._allow_contract_change = tuple(allow_contract_change)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -85,6 +89,9 @@ class OwnSidecar:
         leash = [sys.executable, "-I", str(Path(__file__).with_name("leash.py")), str(os.getpid())]
         command = [*leash, sys.executable, "-m", "inference_server", "serve"]
         options = ["--models", str(self.models), "--listen", self.target, "--http", "off"]
+        options += ["--state", str(self._folder / "state")]
+        for model in self._allow_contract_change:
+            options += ["--allow-contract-change", model]
         with self.log.open("ab") as log:
             # A session of its own: Ctrl-C in the terminal reaches us only, and we stop it in order.
             self._process = subprocess.Popen(  # noqa: S603 our own module, no text of a user's

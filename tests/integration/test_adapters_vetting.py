@@ -15,7 +15,7 @@ from onnx_files import endless_model, make_model, score_contract, score_model, s
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 
-from inference_server.adapters.checking import check_file, contract_changes, place_of
+from inference_server.adapters.checking import check_file, place_of
 from inference_server.adapters.model_repository import FolderRepository
 from inference_server.adapters.vetting import vet
 from inference_server.adapters.vetting_process import VettingProcess, VettingProcessOptions
@@ -409,9 +409,14 @@ def test_check_says_what_serve_would_say_and_names_contract_changes(tmp_path):
     old.write_bytes(score_model())
     new.write_bytes(score_model(contract=score_contract(window=30)))
     assert check_file(old).refusal == ""
-    verdict = check_file(new, old)
+    refused = check_file(new, old)
+    assert refused.refusal == (
+        f"its contract is not that of {old}, which it would replace: features.window: 20 before, 30 now"
+    )
+    verdict = check_file(new, old, allow_contract_change=True)
     assert verdict.refusal == ""
-    assert verdict.changes == ("features.window: 20 before, 30 now",)
+    assert refused.changes == verdict.changes == ("features.window: 20 before, 30 now",)
+    assert check_file(old, old).steps[-1].text == "the contract is the same"
     new.write_bytes(score_model(bias=0.01, contract=score_contract()))
     assert "golden row" in check_file(new, old).refusal
     assert check_file(tmp_path / "absent.onnx").refusal == "is not there"
@@ -442,14 +447,3 @@ def test_name_and_version_come_from_the_place(tmp_path):
     assert place_of(tmp_path / "a" / "momentum.onnx") == ("momentum", None)
     assert place_of(tmp_path / "momentum" / "3" / "model.onnx") == ("momentum", 3)
     assert place_of(tmp_path / "momentum" / "x" / "model.onnx") == ("model", None)
-
-
-def test_contracts_that_clients_cannot_tell_apart_have_no_changes():
-    """Golden vectors, ranges and provenance may differ; a contract that goes or comes is named."""
-    contract = score_contract()
-    assert contract_changes(contract, score_contract(estimator="other", trained_at_ns=1, version=9)) == ()
-    assert contract_changes(contract, None) == ("a contract before, no contract now",)
-    assert contract_changes(None, None) == ()
-    assert contract_changes(contract, score_contract(feature_names=("a", "b", "d"))) == (
-        "features.names: a, b, c before, a, b, d now",
-    )

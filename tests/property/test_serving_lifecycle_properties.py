@@ -1,8 +1,11 @@
 """The life cycle's promise under any order of events: what was available once stays available."""
 
+import contextlib
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inference_server.core.errors import NotFoundError, RefusedError
 from inference_server.core.servable import ServableId
 from inference_server.serving.lifecycle import Lifecycle
 from inference_server.serving.model_versions import Load, Retire
@@ -20,6 +23,10 @@ POLICIES = st.one_of(
 POLICY = st.tuples(st.just("policy"), POLICIES)
 ACT = st.tuples(st.just("act"), st.integers(1, 6))
 FINISH = st.tuples(st.just("finish"), st.booleans())
+ROLLBACK = st.tuples(st.just("rollback"), st.none())
+RESUME = st.tuples(st.just("resume"), st.none())
+LABEL = st.tuples(st.just("label"), VERSIONS)
+OPERATOR = st.one_of(ROLLBACK, ROLLBACK, RESUME, LABEL)
 
 
 class World:
@@ -32,6 +39,7 @@ class World:
         self.found = {}
         self.refused = {}
         self.ever_available = False
+        self.rolled_back = {}
 
     def take(self, event, what):
         if event == "found":
@@ -39,14 +47,34 @@ class World:
             self.lifecycle.found(candidates, {})
             self.found = what
             self.refused = {v: digest for v, digest in self.refused.items() if what.get(v) == digest}
+            self.rolled_back = {
+                v: digest for v, digest in self.rolled_back.items() if what.get(v, digest) == digest
+            }
         elif event == "policy":
             self.lifecycle.set_policy("m", what)
         elif event == "finish":
             self.finish(postpone=what)
+        elif event in ("rollback", "resume", "label"):
+            with contextlib.suppress(NotFoundError, RefusedError):
+                self.operate(event, what)
         else:
             for _ in range(what):
                 if not self.act():
                     break
+
+    def operate(self, event, what):
+        if event == "rollback":
+            before = dict(self.served)
+            done = self.lifecycle.roll_back("m")
+            assert before[done.back_from.version] == done.back_from.digest
+            assert done.back_to.digest != done.back_from.digest
+            self.rolled_back[done.back_from.version] = done.back_from.digest
+            self.rolled_back = {v: d for v, d in self.rolled_back.items() if d != done.back_to.digest}
+        elif event == "resume":
+            self.lifecycle.resume("m")
+            self.rolled_back = {}
+        else:
+            self.lifecycle.set_label("m", "stable", what)
 
     def act(self):
         action = self.lifecycle.next_action()
@@ -72,14 +100,19 @@ class World:
             self.lifecycle.refused(candidate, "bad")
             if self.found.get(candidate.id.version) == "bad":
                 self.refused[candidate.id.version] = "bad"
+        elif not self.lifecycle.model("m").wants(candidate):
+            self.lifecycle.postponed(candidate)
         else:
+            assert candidate.digest not in self.rolled_back.values(), "what was rolled back is served again"
             self.served[candidate.id.version] = candidate.digest
             self.lifecycle.published(candidate)
             self.ever_available = True
+            if not self.lifecycle.model("m").pinned_version:  # a file that came later ended the rollback
+                self.rolled_back = {v: d for v, d in self.rolled_back.items() if self.found.get(v) == d}
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(st.one_of(FOUND, POLICY, ACT, FINISH), max_size=40))
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.one_of(FOUND, POLICY, ACT, FINISH, OPERATOR), max_size=40))
 def test_never_without_a_version_once_one_was_available(events):
     """Whatever comes, goes, fails or changes its policy, a model that answered once always answers."""
     world = World()
@@ -87,6 +120,10 @@ def test_never_without_a_version_once_one_was_available(events):
         world.take(event, what)
         assert world.served or not world.ever_available
         assert "bad" not in world.served.values()
+        model = world.lifecycle.model("m")
+        if model is not None:
+            assert dict(model.served) == world.served
+            assert model.default_version() in (world.served or {0: ""})
 
 
 @settings(max_examples=300, deadline=None)

@@ -301,13 +301,26 @@ def test_other_contract_and_back_at_their_ticks(session: Path, undisturbed: Path
     other = write_model(tmp_path / "other", "up_momentum", ("price", "return_20"), version=3)
     mended = write_model(tmp_path / "mended", "up_momentum", momentum_features(MOMENTUM_LOOKBACK), version=4)
     replacements = [Replacement(500, "up_momentum", other), Replacement(700, "up_momentum", mended)]
-    summary = replay(session, tmp_path, replacements=replacements)
+    summary = replay(session, tmp_path, replacements=replacements, allow_contract_change=["up_momentum"])
     assert_complete(summary, tmp_path)
     came = [each["learned_momentum"] for each in outcomes(tmp_path)]
     expected = [each["learned_momentum"] for each in outcomes(undisturbed)]
     assert came[:500] == expected[:500]
     assert set(came[500:700]) == {"CONTRACT_MISMATCH"}
     assert came[700:] == expected[700:]
+
+
+def test_another_contract_is_refused_unless_it_is_allowed(
+    session: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """C4, H5: a file of another contract does not replace the old one, which answers on; the reason is told."""
+    other = write_model(tmp_path / "other", "up_momentum", ("price", "return_20"), version=3)
+    summary = replay(session, tmp_path, replacements=[Replacement(500, "up_momentum", other)])
+    (replaced,) = summary.replaced
+    assert "its contract is not that of version" in replaced.refused
+    assert "--allow-contract-change up_momentum" in replaced.refused
+    came = [each["learned_momentum"] for each in outcomes(tmp_path)]
+    assert came == [each["learned_momentum"] for each in outcomes(undisturbed)]
 
 
 def test_sidecar_and_its_folder_are_gone_afterwards(session: Path, tmp_path: Path) -> None:
