@@ -2,7 +2,7 @@
 
 import numpy as np
 from onnx import TensorProto, helper
-from onnx_files import make_model
+from onnx_files import make_model, score_proto
 
 FEATURES = helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, 3])
 
@@ -51,3 +51,12 @@ def greedy_model(filled_bytes: int) -> bytes:
         [helper.make_tensor("size", TensorProto.INT64, (1,), [filled_bytes // 4])],
     )
     return make_model(graph).SerializeToString()
+
+
+def swelling_model(integers: int) -> bytes:
+    """Return a valid file of about so many bytes, which parsing makes eight times as large."""
+    tensor = TensorProto(name="zeros", data_type=TensorProto.INT64, dims=[integers])
+    tensor.int64_data.extend([0] * integers)
+    model = score_proto()
+    model.graph.initializer.append(tensor)
+    return model.SerializeToString()

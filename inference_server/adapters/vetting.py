@@ -24,8 +24,6 @@ from inference_server.serving.vetting import Step, Verdict
 # The last one holds operators of ONNX Runtime's own, compiled into it; quantised models use them. Any other
 # domain would need a library that is loaded into the server.
 OPERATOR_DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-# The bytes themselves and the runtime's copy; a file of which two do not fit needs no judge.
-LEAST_COPIES: Final = 2
 NUMBERS: Final = ("FP16", "FP32", "FP64")
 KIND_DATATYPES: Final = {
     OutputKind.LABEL: ("INT64", "INT32", "BYTES"),
@@ -109,8 +107,6 @@ class _Vetting:
         try:
             self._parsed = onnx.load_model_from_string(self._model)
         except DecodeError:
-            # The parser says the same where it has no room for its copy. Loading takes this much in any case.
-            bytearray(LEAST_COPIES * len(self._model))
             raise _RefusedError("it cannot be read as ONNX: cut off, or no ONNX file") from None
         if not self._parsed.graph.output:
             raise _RefusedError("it cannot be read as ONNX: it holds no graph with outputs")

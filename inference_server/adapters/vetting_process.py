@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from inference_server.adapters.verdict_text import read_verdict
-from inference_server.adapters.vetting import LEAST_COPIES, too_big
+from inference_server.adapters.vetting import too_big
 from inference_server.adapters.vetting_child import LENGTH
 from inference_server.serving.vetting import Step, Verdict
 
@@ -19,6 +19,8 @@ log: Final = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 2
 CHILD: Final = (sys.executable, "-P", "-m", "inference_server.adapters.vetting_child")
+# The bytes themselves and the runtime's copy: a file of which two do not fit needs no judge.
+LEAST_COPIES: Final = 2
 CLOSED: Final = "vetting was ended before it had judged this file"
 
 

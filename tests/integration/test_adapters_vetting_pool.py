@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 
 import psutil
 from eventually import eventually
@@ -132,14 +133,26 @@ def test_closing_a_pool_waits_for_no_hanging_file():
     in_pool(scenario, VettingPoolOptions(process=VettingProcessOptions(cpu_s=1000, wall_s=1000)))
 
 
-def test_closing_a_pool_in_the_middle_of_its_start_leaves_nothing():
-    """F3: closed while the second child is being started, the pool leaves no process behind."""
+FIRST_ONLY = """
+import os, signal, sys
+from inference_server.adapters import vetting_child
+try:
+    os.close(os.open(sys.argv.pop(1), os.O_CREAT | os.O_EXCL))
+except FileExistsError:
+    signal.pause()
+vetting_child.main()
+"""
+
+
+def test_closing_a_pool_in_the_middle_of_its_start_leaves_nothing(tmp_path):
+    """F3: closed while the second child has not said a word yet, the pool ends it without waiting for one."""
 
     async def scenario(pool):
         await pool.start()
-        await pool.close()
+        await eventually(lambda: len(pool.pids) == 2)
 
-    in_pool(scenario)
+    child = (sys.executable, "-c", FIRST_ONLY, str(tmp_path / "first"))
+    in_pool(scenario, VettingPoolOptions(process=VettingProcessOptions(start_s=1000)), child=child)
 
 
 def test_children_that_cannot_be_started_are_verdicts():

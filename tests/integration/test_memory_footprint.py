@@ -1,5 +1,6 @@
 """What vetting says that a model takes, beside what it does take of a server's memory."""
 
+import io
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from sklearn.ensemble import RandomForestRegressor
 from inference_server.adapters import footprint
 from inference_server.adapters.verdict_text import read_verdict, write_verdict
 from inference_server.adapters.vetting import vet
+from inference_server.adapters.vetting_child import read_frame, write_frame
 
 MIB = 2**20
 COPIES = 6
@@ -49,14 +51,18 @@ def forests():
     return made
 
 
-def judged(model):
-    """Return the verdict of a fresh vetting process, as the server gets it."""
+def judged(*models):
+    """Return the verdicts of a fresh vetting process, as the server gets them."""
     script = "import sys; from inference_server.adapters import vetting_child as child; child.main()"
-    frame = len(model).to_bytes(8, "big") + model
-    request = (1).to_bytes(8, "big") + b"m" + frame
+    requests = io.BytesIO()
+    for model in models:
+        write_frame(requests, b"m")
+        write_frame(requests, model)
     command = [sys.executable, "-c", script, "60", str(4 * 2**30)]
-    done = subprocess.run(command, input=request, capture_output=True, check=True, timeout=100)
-    return read_verdict(done.stdout[16:])
+    done = subprocess.run(command, input=requests.getvalue(), capture_output=True, check=True, timeout=100)
+    answers = io.BytesIO(done.stdout)
+    assert read_frame(answers) == b"", "it is warm"
+    return [read_verdict(read_frame(answers)) for _ in models]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the figure is the file's size")
@@ -67,16 +73,24 @@ def test_the_figure_is_what_one_more_model_takes_of_a_server(forests, tmp_path, 
     (tmp_path / "model.onnx").write_bytes(model)
     command = [sys.executable, "-c", SERVER, str(tmp_path / "model.onnx")]
     taken = int(subprocess.run(command, capture_output=True, check=True, timeout=100).stdout)
-    said = judged(model).memory_bytes
+    (said,) = (verdict.memory_bytes for verdict in judged(model))
     assert said > len(model), "it does not fall back to the file's size"
     assert taken / 2 <= said <= taken * 2, f"said {said / MIB:.2f} MiB, taken {taken / MIB:.2f} MiB"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the figure is the file's size")
 def test_what_one_file_freed_does_not_hide_what_the_next_one_takes(forests):
-    """A19: judged again and again by one process, a file's figure stays what it was."""
-    said = [vet(forests[150], "m").memory_bytes for _ in range(4)]
-    assert min(said[1:]) > 0.7 * max(said[1:]), said
+    """A19: a small forest that is judged after a big one is said to take what it takes alone."""
+    (alone,) = judged(forests[10])
+    _, after = judged(forests[150], forests[10])
+    assert after.memory_bytes > 0.7 * alone.memory_bytes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the figure is the file's size")
+def test_what_a_processs_first_session_costs_is_no_files():
+    """A19: the first small file that a child judges is said to take no more than the ones after it."""
+    first, *others = (verdict.memory_bytes for verdict in judged(*[score_model(None)] * 4))
+    assert first <= 1.5 * max(others)
 
 
 def test_no_figure_is_below_the_files_size(monkeypatch):

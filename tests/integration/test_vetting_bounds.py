@@ -9,7 +9,7 @@ import psutil
 import pytest
 from eventually import eventually
 from onnx_files import endless_model, score_model
-from vetting_files import deep_tree_model, greedy_model
+from vetting_files import deep_tree_model, greedy_model, swelling_model
 
 from inference_server.adapters.onnx_session import OnnxSession
 from inference_server.adapters.vetting import vet
@@ -132,8 +132,7 @@ def test_processor_time_is_counted_for_each_file_anew():
     [
         pytest.param(lambda: greedy_model(1024 * MIB), 256 * MIB, id="running"),
         pytest.param(lambda: score_model(padding=64 * MIB), 160 * MIB, id="loading"),
-        pytest.param(lambda: score_model(padding=64 * MIB), 131 * MIB, id="parsing"),
-        pytest.param(lambda: score_model(padding=64 * MIB), 100 * MIB, id="asking"),
+        pytest.param(lambda: score_model(padding=64 * MIB), 32 * MIB, id="asking"),
     ],
 )
 def test_a_file_that_wants_too_much_memory_is_refused_and_the_bound_named(model, bound_bytes):
@@ -148,6 +147,16 @@ def test_a_file_that_wants_too_much_memory_is_refused_and_the_bound_named(model,
         assert vetting.pid == pid
 
     in_process(scenario, VettingProcessOptions(memory_bytes=bound_bytes))
+
+
+def test_a_file_that_swells_in_the_parser_costs_nothing_but_itself():
+    """C9: with no room for the parsed form, which kills the parser, it is refused; the next is vetted."""
+
+    async def scenario(vetting):
+        assert (await vetting.vet(swelling_model(4 * MIB), "momentum")).refusal
+        assert (await vetting.vet(score_model(), "momentum")).refusal == ""
+
+    in_process(scenario, VettingProcessOptions(memory_bytes=24 * MIB))
 
 
 def test_room_is_counted_over_what_a_warm_judge_has():
