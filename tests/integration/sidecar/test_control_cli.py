@@ -1,0 +1,180 @@
+"""What an operator does on the command line, with a real sidecar."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from click.testing import Result
+from onnx_files import score_contract, score_model
+from sidecars import ThreadSidecar, describe, eventually, process_sidecar, put, thread_sidecar
+from tickserve.v1 import predictor_pb2 as wire
+from typer.testing import CliRunner
+
+from inference_server.cli import app
+
+
+def command(*arguments: object) -> Result:
+    """Run `inference-server` with these arguments."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="inference-server")
+
+
+class Cli:
+    """The commands against one sidecar."""
+
+    def __init__(self, sidecar: ThreadSidecar) -> None:
+        self.target = sidecar.unix
+
+    def done(self, *arguments: object) -> str:
+        """Run a command that is to succeed; return what it prints, without the ends of its lines."""
+        ran = command(*arguments, "--target", self.target)
+        assert (ran.exit_code, ran.stderr) == (0, ""), ran.stderr
+        return " ".join(ran.stdout.split())
+
+    def refused(self, *arguments: object) -> str:
+        """Run a command that is to fail; return its one line."""
+        ran = command(*arguments, "--target", self.target)
+        assert (ran.exit_code, ran.stdout) == (1, "")
+        (line,) = ran.stderr.splitlines()
+        return line
+
+    def model(self) -> wire.ModelDescription:
+        """What the sidecar says of its first model."""
+        with grpc.insecure_channel(self.target) as channel:
+            return describe(channel).models[0]
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A repository with one version of a model."""
+    put(tmp_path / "models" / "momentum" / "3" / "model.onnx", score_model("momentum"))
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def cli(models: Path) -> Iterator[Cli]:
+    """A sidecar that follows files."""
+    with thread_sidecar(models) as sidecar:
+        yield Cli(sidecar)
+
+
+@pytest.fixture
+def explicit(models: Path) -> Iterator[Cli]:
+    """A sidecar under explicit control."""
+    with thread_sidecar(models, control="explicit") as sidecar:
+        yield Cli(sidecar)
+
+
+def test_a_rollback_is_one_command(cli: Cli, models: Path) -> None:
+    """It says from what to what, `status` shows the pin, and `resume` takes it back."""
+    old = cli.model().versions[0].digest[:12]
+    put(models / "momentum" / "4" / "model.onnx", score_model("momentum", bias=1.0))
+    eventually(lambda: cli.model().default_version == 4, "the new version answers")
+    new = cli.model().versions[0].digest[:12]
+    assert cli.done("label", "momentum", "stable", 4) == "momentum: stable is 4"
+    told = cli.done("rollback", "momentum")
+    assert told.startswith(
+        f"momentum: back from version 4 ({new}) to version 3 ({old}) moved with it: stable "
+    )
+    assert "'inference-server resume momentum' takes it up again." in told
+    assert "score FP32 6" in cli.done("predict", "momentum:stable", 1, 2, 3)
+    shown = cli.done("status")
+    assert "momentum pinned to 3 by a rollback" in shown
+    assert f"version 4 ({new}): held since a rollback" in shown
+    assert "momentum labels: stable 3" in shown
+    (described,) = json.loads(cli.done("status", "--json"))["models"]
+    assert (described["pinned_version"], described["labels"]) == ("3", {"stable": "3"})
+    assert cli.done("resume", "momentum") == "momentum: what lies in the repository counts again"
+    eventually(lambda: cli.model().default_version == 4, "the new version answers again")
+    assert "pinned" not in cli.done("status")
+
+
+def test_a_label_is_set_asked_for_and_removed(cli: Cli) -> None:
+    """`label` moves a name, `predict` asks by it, `--remove` takes it away."""
+    assert cli.done("label", "momentum", "canary", 3) == "momentum: canary is 3"
+    assert cli.done("predict", "momentum:canary", 1, 2, 3).startswith("momentum:3 ")
+    assert cli.done("label", "momentum", "canary", "--remove") == "momentum: canary is removed"
+    told = cli.refused("predict", "momentum:canary", 1, 2, 3)
+    assert told == "inference-server: model 'momentum' has no label 'canary'; it has none"
+
+
+def test_what_cannot_be_is_one_line_without_an_address(cli: Cli) -> None:
+    """A refusal is the sidecar's own words; there is nothing to say of the way there."""
+    told = cli.refused("label", "momentum", "canary", 9)
+    assert told.startswith("inference-server: model 'momentum': label 'canary' cannot move to version 9")
+    assert "nothing to roll back to" in cli.refused("rollback", "momentum")
+    assert cli.refused("rollback", "nobody") == "inference-server: no model 'nobody'"
+    assert cli.refused("resume", "momentum") == "inference-server: model 'momentum' is not rolled back"
+    assert "--control explicit" in cli.refused("load", "momentum")
+    assert "--control explicit" in cli.refused("unload", "momentum")
+
+
+def test_a_model_is_loaded_and_unloaded_by_hand(explicit: Cli, models: Path, tmp_path: Path) -> None:
+    """`load` serves the repository's file or one that is sent; the version is the file's own or as said."""
+    assert explicit.done("load", "momentum") == "momentum: loaded"
+    assert "score FP32 6" in explicit.done("predict", "momentum:3", 1, 2, 3)
+    file = tmp_path / "new.onnx"
+    file.write_bytes(score_model("momentum", bias=1.0, model_version=5))
+    assert explicit.done("load", "momentum", file) == "momentum: version 5 is loaded"
+    assert explicit.done("load", "momentum:8", file) == "momentum: version 8 is loaded"
+    assert "score FP32 7" in explicit.done("predict", "momentum:8", 1, 2, 3)
+    file.write_bytes(score_model("momentum", bias=0.01, contract=score_contract("momentum")))
+    assert "golden row" in explicit.refused("load", "momentum:9", file)
+    assert "score FP32 7" in explicit.done("predict", "momentum", 1, 2, 3)
+    assert explicit.done("unload", "momentum") == "momentum: unloaded"
+    assert "has no available version" in explicit.refused("predict", "momentum", 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["label", "m", "canary"], 2, "expected a version, or --remove"),
+        (["label", "m", "canary", "3", "--remove"], 2, "expected a version, or --remove"),
+        (["label", "m", "canary", "0"], 2, "VERSION"),
+        (["label", "m", "canary", str(2**63)], 2, "VERSION"),
+        (["load", "m:canary"], 2, "expected MODEL, or with a file MODEL:VERSION"),
+        (["load", "m:3"], 2, "expected MODEL, or with a file MODEL:VERSION"),
+        (["load", "m:01", "no.onnx"], 2, "expected MODEL, MODEL:VERSION or MODEL:LABEL"),
+        (["load", "m", "no.onnx"], 1, "no.onnx: is not there"),
+        (["predict", f"m:{2**63}", "1"], 2, "expected MODEL, MODEL:VERSION or MODEL:LABEL"),
+        (["rollback", "m", "--target", "unix:/nowhere.sock"], 1, "unix:/nowhere.sock: UNAVAILABLE"),
+        (["serve", "--max-memory", "lots"], 2, 'such as "4 GiB"'),
+        (["serve", "--allow-contract-change", "../m"], 2, "../m"),
+        (["serve", "--control", "magic"], 2, "explicit"),
+    ],
+)
+def test_wrong_usage_says_what_was_expected(arguments: list[str], code: int, text: str) -> None:
+    """Exit 2 for what was typed, 1 for the world."""
+    ran = command(*arguments)
+    assert (ran.exit_code, ran.stdout) == (code, "")
+    assert text in ran.stderr
+
+
+def test_no_option_is_cut_off_in_the_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On 80 columns each option of `serve` stands with its whole name, and defaults are told."""
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = command("serve", "--help").stdout
+    for option in ("--control", "--state", "--max-memory", "--allow-contract-change", "--models"):
+        assert f"  {option} " in shown
+    assert "Default: ./models." in shown
+
+
+def test_the_flags_of_serve_hold(models: Path, tmp_path: Path) -> None:
+    """State that outlives a restart, a bound on memory, a contract that may change: each as it was said."""
+    state = tmp_path / "state"
+    flags = ("--state", str(state), "--max-memory", "1 GiB", "--allow-contract-change", "momentum")
+    with process_sidecar(models, *flags) as sidecar, grpc.insecure_channel(sidecar.target) as channel:
+        put(models / "momentum" / "4" / "model.onnx", score_model(None, bias=1.0))
+        eventually(lambda: describe(channel).models[0].default_version == 4, "another contract is served")
+        assert command("rollback", "momentum", "--target", sidecar.target).exit_code == 0
+        assert sidecar.stop() == 0
+    with process_sidecar(models, "--state", str(state)) as sidecar:
+        with grpc.insecure_channel(sidecar.target) as channel:
+            assert describe(channel).models[0].pinned_version == 3
+        big = score_model("big", padding=3 << 20)
+        put(models / "big.onnx", big)
+    with process_sidecar(models, "--max-memory", "2 MiB", wait=False) as sidecar:
+        text = "refused model=big version=1"
+        eventually(lambda: text in sidecar.log.read_text(), "there is no room for it")
+        assert "2.0 MiB" in sidecar.log.read_text()
