@@ -31,16 +31,16 @@ def manifest_stamp(file: Path) -> str:
         raise UnfitError(f"the manifest {error}") from None
 
 
-def check_manifest(file: Path, digest: str) -> str:
-    """Return the stamp of the manifest, which vouches for bytes of this SHA-256; empty where there is none.
+def check_manifest(file: Path, digest: str) -> None:
+    """Refuse bytes of this SHA-256 where the file has a manifest that does not vouch for them.
 
     UnfitError where it cannot be read, and of it IncompleteError where it holds no digest or another one.
     """
     path = _path(file)
     if not is_there(path):
-        return ""
+        return
     try:
-        content, stamp = read_file(path, MAX_BYTES)
+        content, _ = read_file(path, MAX_BYTES)
     except UnfitError as error:
         raise type(error)(f"the manifest {error}") from None
     first = content.partition(b"\n")[0].split()
@@ -53,7 +53,6 @@ def check_manifest(file: Path, digest: str) -> str:
         raise IncompleteError(
             f"the manifest says {expected[:DIGEST_SHOWN]}…, the file is {digest[:DIGEST_SHOWN]}…"
         )
-    return stamp
 
 
 def _path(file: Path) -> Path:
