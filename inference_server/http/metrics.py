@@ -5,6 +5,7 @@ repository or is served; digest, contract, state and vetting are facts of a vers
 ends one series of `tickserve_version_info` and begins another.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -23,12 +24,15 @@ from inference_server.serving.registry import Registry
 MODEL: Final = ("model",)
 VERSION: Final = ("model", "version")
 INFO: Final = (*VERSION, "state", "digest", "contract_hash", "vetting")
+# The last line of an OpenMetrics text; the plain form has none.
+END: Final = b"# EOF\n"
 
 
 def metrics(collectors: Iterable[Collector]) -> Routes:
     """Return the route that answers with what these collect, and with what the system says of the process.
 
-    They are asked on the event loop's thread, at each scrape.
+    They are asked on the event loop's thread at each scrape, and calls get their turn after each family:
+    what a scrape costs grows with the number of versions, and no prediction is to wait for all of it.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -41,9 +45,25 @@ def metrics(collectors: Iterable[Collector]) -> Routes:
             encode, content_type = choose_encoder(accepted)
         except TypeError:  # it asks for a version that is no number: it gets the oldest form
             encode, content_type = choose_encoder("")
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+        parts: list[bytes] = []
+        for family in registry.collect():
+            parts.append(encode(_OneFamily(family)))
+            await asyncio.sleep(0)
+        text = b"".join(part.removesuffix(END) for part in parts)
+        end = END if any(part.endswith(END) for part in parts) else b""
+        return web.Response(body=text + end, headers={"Content-Type": content_type})
 
     return [web.get("/metrics", scrape)]
+
+
+class _OneFamily(Collector):
+    """Gives one family to the library's encoders, which take collectors."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._family
 
 
 class ServedCollector(Collector):

@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from manual_clock import ManualClock
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 from servables import CONTRACT, FunctionServable
 
 from inference_server.core.servable import ServableId, State, VersionStatus, VettingResult
-from inference_server.http.metrics import ServedCollector
+from inference_server.http.metrics import ServedCollector, metrics
 from inference_server.serving.drain import Drain
 from inference_server.serving.registry import Registry, Standing
 
@@ -175,3 +178,23 @@ def test_names_from_the_folder_stay_one_label(registry: Registry, scrape: Callab
     name = repr('a"} 1\n\\x{\udcff') + "\n\\"
     registry.set_standing(name, Standing(problem="no model's name"))
     assert scrape()["tickserve_model_ready"] == {("momentum",): 0.0, (name,): 0.0}
+
+
+def test_calls_get_their_turn_within_a_scrape(registry: Registry, drain: Drain, clock: ManualClock) -> None:
+    """B2: the loop is free again after each family of a scrape; the whole text is still one."""
+    registry.publish(FunctionServable(), S, VETTED)
+    (route,) = metrics([ServedCollector(registry, drain, clock)])
+    request = make_mocked_request("GET", "/metrics", {"Accept": "application/openmetrics-text"})
+
+    async def scrape_and_count() -> tuple[web.Response, int]:
+        scraping = asyncio.create_task(route.handler(request))
+        turns = 0
+        while not scraping.done():
+            await asyncio.sleep(0)
+            turns += 1
+        return scraping.result(), turns
+
+    response, turns = asyncio.run(scrape_and_count())
+    families = list(openmetrics_families(response.body.decode()))
+    assert len(families) > 10
+    assert turns >= len(families)
