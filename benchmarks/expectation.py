@@ -24,10 +24,10 @@ class Told:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
-    """What is known of one version: its file's SHA-256, and the estimator's answers to `rows.ASKED`."""
+    """What is known of one version: the SHA-256 of each of its files, and the answers to `rows.ASKED`."""
 
     version: int
-    digest: str
+    digests: frozenset[str]
     answers: NDArray[np.float64]
 
 
@@ -44,7 +44,7 @@ class Expectation:
         known = self._known[model].get(told.version)
         if known is None:
             return f"{model}: names version {told.version}, which does not exist"
-        if told.digest != known.digest:
+        if told.digest not in known.digests:
             return f"{model}: names version {told.version} with the digest {told.digest[:12]} of another"
         if told.values.shape != rows.shape:
             return f"{model}: {told.values.size} answers to {rows.size} rows"
@@ -57,15 +57,17 @@ class Expectation:
             )
         return ""
 
-    def digest(self, model: str, version: int) -> str:
-        """Return the digest of a version; empty where there is none such."""
+    def is_of(self, model: str, version: int, digest: str) -> bool:
+        """Whether a file of this version has this digest."""
         known = self._known[model].get(version)
-        return known.digest if known else ""
+        return known is not None and digest in known.digests
 
     def write(self, path: Path) -> None:
         """Keep it for another process to `read`."""
         document = {
-            model: [[known.version, known.digest, known.answers.tolist()] for known in versions.values()]
+            model: [
+                [known.version, sorted(known.digests), known.answers.tolist()] for known in versions.values()
+            ]
             for model, versions in self._known.items()
         }
         path.write_text(json.dumps(document), encoding="utf-8")
@@ -76,7 +78,10 @@ class Expectation:
         document = json.loads(path.read_text(encoding="utf-8"))
         return cls(
             {
-                model: [Known(version, digest, np.array(answers)) for version, digest, answers in versions]
+                model: [
+                    Known(version, frozenset(digests), np.array(answers))
+                    for version, digests, answers in versions
+                ]
                 for model, versions in document.items()
             }
         )

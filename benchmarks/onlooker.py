@@ -116,7 +116,7 @@ class Onlooker:
         return f"no default version of {', '.join(missing)}" if missing else ""
 
     def _digest_fault(self, model: str, version: int, digest: str) -> str:
-        if digest == self._expectation.digest(model, version):
+        if self._expectation.is_of(model, version, digest):
             return ""
         return f"{model}: version {version} has the digest {digest[:12]}"
 
@@ -135,7 +135,7 @@ class Onlooker:
             f"{OPEN_INFERENCE}/ModelMetadata", oip.ModelMetadataRequest(name=model), oip.ModelMetadataResponse
         )
         digest = answer.properties["digest"]
-        if digest not in {self._expectation.digest(model, int(version)) for version in answer.versions}:
+        if not any(self._expectation.is_of(model, int(version), digest) for version in answer.versions):
             return f"{model}: digest {digest[:12]} is of none of the versions {list(answer.versions)}"
         return ""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from forests import Forest, put
+from forests import Forest, Release, put
 
 # Served side by side of the model in folders: its policy is "latest 2".
 SERVED_VERSIONS: Final = 2
@@ -29,17 +29,22 @@ class ReplacedModel:
         self.name = name
         self._file = models / f"{name}.onnx"
         self._next = itertools.cycle(forests)
-        self._copies = itertools.cycle((False, True))
-        put(self._file, next(self._next).content)
+        self._releases = itertools.count()
+        self._copy = False
+        put(self._file, self._release().content)
 
     def move(self) -> Move:
         """Replace the file by the next version's."""
-        forest = next(self._next)
-        if next(self._copies):
-            self._file.write_bytes(forest.content)
-            return Move(self.name, forest.version, "copied over")
-        put(self._file, forest.content)
-        return Move(self.name, forest.version, "renamed")
+        release = self._release()
+        if self._copy:
+            self._file.write_bytes(release.content)
+        else:
+            put(self._file, release.content)
+        self._copy = not self._copy
+        return Move(self.name, release.version, "renamed" if self._copy else "copied over")
+
+    def _release(self) -> Release:
+        return next(self._next).release(next(self._releases))
 
 
 class VersionedModel:
@@ -55,6 +60,7 @@ class VersionedModel:
         self.name = name
         self._folder = models / name
         self._forests = forests
+        self._releases = itertools.count()
         self._newest = SERVED_VERSIONS
         self._rising = True
         for forest in forests[:SERVED_VERSIONS]:
@@ -79,4 +85,4 @@ class VersionedModel:
         return move
 
     def _put(self, forest: Forest) -> None:
-        put(self._folder / str(forest.version) / "model.onnx", forest.content)
+        put(self._folder / str(forest.version) / "model.onnx", forest.release(next(self._releases)).content)

@@ -94,14 +94,15 @@ class SidecarProcess:
 
 @contextlib.contextmanager
 def sidecar_process(models: Path, *arguments: str) -> Iterator[SidecarProcess]:
-    """Serve a folder on a private Unix socket, with probes on a free port, until the block ends."""
+    """Serve a folder on a private Unix socket, with HTTP on a free port and state of its own."""
     with tempfile.TemporaryDirectory(prefix="ts") as folder:
         log, target = Path(folder) / "log", f"unix:{folder}/s.sock"
         with log.open("wb") as stream:
             process = subprocess.Popen(  # noqa: S603 - our own module
                 [
                     *(sys.executable, "-m", "inference_server", "serve", "--models", str(models)),
-                    *("--listen", target, "--http", "127.0.0.1:0", *arguments),
+                    *("--listen", target, "--http", "127.0.0.1:0", "--state", f"{folder}/state"),
+                    *arguments,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,

@@ -109,6 +109,11 @@ def missed(came: Came) -> list[str]:
     return found
 
 
+def exit_code(came: Came, *, check: bool) -> int:
+    """Return 1 where a call failed or an answer lied, and with `check` where a target was missed; else 0."""
+    return 1 if wrongs(came) or (check and missed(came)) else 0
+
+
 def figures(came: Came) -> dict[str, Any]:
     """Return what is worth keeping, for JSON: no single latencies."""
     return {

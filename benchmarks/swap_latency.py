@@ -3,7 +3,7 @@
     python benchmarks/swap_latency.py [--swaps N] [--trees N,N] [--check]       # or: make swap-latency
 
 A sidecar process serves one forest, and one client asks it all the time. Its file is replaced again and
-again, by the next of a few versions, in two ways in turn: written beside and renamed into place; and copied
+again, by bytes that it never saw, in two ways in turn: written beside and renamed into place; and copied
 over the live file. The clock starts when the file that was written is closed and stops when the client has
 the first answer that names the new digest. Right after, a warm process of its own loads the same bytes by
 ONNX Runtime alone: the load time.
@@ -30,7 +30,7 @@ from typing import Any, Final
 import grpc
 import numpy as np
 from expectation import Expectation
-from forests import Forest, expectation_of, make_forests, put
+from forests import Release, expectation_of, make_forests, put
 from load_time import LoadClock
 from rich.console import Console
 from rich.table import Column, Table
@@ -150,31 +150,28 @@ def measure(trees: int, swaps: int, folder: Path) -> tuple[list[Swap], list[str]
     """Replace a forest of so many trees, `swaps` times each way; return the swaps and what was wrong."""
     forests = make_forests(folder, MODEL, trees=trees, versions=VERSIONS)
     file = folder / "models" / f"{MODEL}.onnx"
-    put(file, forests[0].content)
+    following = (forest.release(number) for number, forest in enumerate(itertools.cycle(forests)))
+    first = next(following)
+    put(file, first.content)
     came = []
-    following = itertools.cycle([*forests[1:], forests[0]])
     with sidecar_process(file.parent) as sidecar, LoadClock() as clock:
-        asker_ = Asker(sidecar.target, expectation_of({MODEL: forests}))
+        asker_ = Asker(sidecar.target, expectation_of({MODEL: forests}, 1 + swaps * len(WAYS)))
         with asker_.asking():
-            asker_.first_answer_s(forests[0].digest)
+            asker_.first_answer_s(first.digest)
             for _ in range(swaps):
                 for way, replace in WAYS.items():
-                    forest = next(following)
-                    closed_s = replace(file, forest.content)
-                    answered_s = asker_.first_answer_s(forest.digest)
+                    release = next(following)
+                    closed_s = replace(file, release.content)
+                    answered_s = asker_.first_answer_s(release.digest)
                     load_ms = clock.load_ms(file)
                     came.append(
-                        _swap(sidecar, forest, closed_s, answered_s, Swap(trees, way, 0, 0, 0, 0, load_ms))
+                        _swap(sidecar, release, closed_s, answered_s, Swap(trees, way, 0, 0, 0, 0, load_ms))
                     )
     return came, asker_.faults
 
 
-def _swap(sidecar: SidecarProcess, forest: Forest, closed_s: float, answered_s: float, swap: Swap) -> Swap:
-    told = {
-        event.event: event.at_s
-        for event in sidecar.events()
-        if forest.digest.startswith(event.digest) and event.at_s >= closed_s - 0.001
-    }
+def _swap(sidecar: SidecarProcess, release: Release, closed_s: float, answered_s: float, swap: Swap) -> Swap:
+    told = {event.event: event.at_s for event in sidecar.events() if release.digest.startswith(event.digest)}
     times_s = [closed_s, told["found"], told["vetted"], told["available"], answered_s]
     stages_ms = [(later - earlier) * 1e3 for earlier, later in itertools.pairwise(times_s)]
     return dataclasses.replace(swap, **dict(zip(STAGES, stages_ms, strict=True)))

@@ -36,18 +36,13 @@ from process_size import Size
 from rich.console import Console
 from sidecar_process import SidecarProcess, sidecar_process
 from stress_client import KINDS
-from stress_report import Came, figures, missed, show, wrongs
+from stress_report import Came, exit_code, figures, missed, show, wrongs
 
 OUT: Final = Path("build/benchmarks/swap_stress.json")
 REPLACED, VERSIONED = "replaced", "versioned"
-VERSIONS: Final = 10
-REPLACED_TREES: Final = 10
-# More trees, so that calls of many rows last until their version is removed.
-VERSIONED_TREES: Final = 100
 RATE_HZ: Final = 100.0
 LOOKS_HZ: Final = 40.0
 SWAP_TIMEOUT_S: Final = 30.0
-WARM_UP_S: Final = 3.0
 SAMPLE_EVERY_SWAPS: Final = 5
 PIPED_WIDTH: Final = 140
 IMPATIENT_KINDS: Final = ("Predict", "ModelInfer")
@@ -56,12 +51,18 @@ IMPATIENT_S: Final = 0.0015
 
 @dataclass(frozen=True, slots=True)
 class StressOptions:
-    """How much: `swaps` in `rounds` with idle time after each, then `mix_swaps` in the mix."""
+    """How much: `swaps` in `rounds` with idle time after each, then `mix_swaps` in the mix.
+
+    The versions of the model in folders have more trees, so that calls of many rows outlast a removal.
+    """
 
     swaps: int = 1000
     rounds: int = 20
     mix_swaps: int = 200
-    warm_up_s: float = WARM_UP_S
+    warm_up_s: float = 3.0
+    versions: int = 10
+    replaced_trees: int = 10
+    versioned_trees: int = 100
 
     def __post_init__(self) -> None:
         if not 1 <= self.rounds <= self.swaps or self.mix_swaps < 0:
@@ -74,10 +75,14 @@ class Stress:
     def __init__(self, folder: Path, options: StressOptions) -> None:
         self._options = options
         forests = {
-            REPLACED: make_forests(folder, REPLACED, trees=REPLACED_TREES, versions=VERSIONS),
-            VERSIONED: make_forests(folder, VERSIONED, trees=VERSIONED_TREES, versions=VERSIONS),
+            REPLACED: make_forests(folder, REPLACED, trees=options.replaced_trees, versions=options.versions),
+            VERSIONED: make_forests(
+                folder, VERSIONED, trees=options.versioned_trees, versions=options.versions
+            ),
         }
-        self._expectation: Expectation = expectation_of(forests)
+        self._expectation: Expectation = expectation_of(
+            forests, options.swaps + options.mix_swaps + SERVED_VERSIONS
+        )
         self._models = folder / "models"
         self._facts = folder / "expectation.json"
         self._expectation.write(self._facts)
@@ -183,7 +188,7 @@ def main() -> None:
     arguments.out.write_text(json.dumps(figures(came), indent=1) + "\n", encoding="utf-8")
     for text in [*wrongs(came), *missed(came)]:
         console.print(text, style="red", markup=False)
-    sys.exit(1 if wrongs(came) or (arguments.check and missed(came)) else 0)
+    sys.exit(exit_code(came, check=arguments.check))
 
 
 if __name__ == "__main__":
