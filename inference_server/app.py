@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,10 +159,14 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
         log.info("stopping: waiting for calls in flight")
 
 
-async def serve_until_stopped(options: ServeOptions) -> None:
+async def serve_until_stopped(
+    options: ServeOptions, read_again: Callable[[], ServeOptions] | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT; a second one ends the process at once.
 
-    The process is to end after this: it is ended, with exit code 0, where a run that hangs would keep it.
+    At SIGHUP, what `read_again` says of the models is taken over; where it raises, nothing changes. Without
+    it, SIGHUP is a signal to stop as well. The process is to end after this: it is ended, with exit code 0,
+    where a run that hangs would keep it.
     """
     stop = asyncio.Event()
 
@@ -172,15 +176,27 @@ async def serve_until_stopped(options: ServeOptions) -> None:
         stop.set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal)
-    async with serving(options):
+    async with serving(options) as sidecar:
+        if read_again is not None:
+            loop.add_signal_handler(signal.SIGHUP, _reload, sidecar, read_again)
         await stop.wait()
     log.info("stopped")
     # Python waits at its exit for threads, and nothing can stop the one of a run or load that hangs.
     leaving = threading.Timer(EXIT_S, _leave)
     leaving.daemon = True
     leaving.start()
+
+
+def _reload(sidecar: Sidecar, read_again: Callable[[], ServeOptions]) -> None:
+    try:
+        options = read_again()
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, the sidecar goes on as it was
+        log.error("SIGHUP: nothing is changed: %s", error)  # noqa: TRY400 - an operator's mistake, no bug
+        return
+    sidecar.reload(options)
+    log.info("SIGHUP: took over what the configuration says of the models")
 
 
 async def _warm(vetting: VettingPool) -> None:

@@ -19,6 +19,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from inference_server.adapters.archive_folder import default_state_folder
 from inference_server.adapters.checking import check_file
 from inference_server.adapters.model_file import UnfitError, read_file, version_of
 from inference_server.app import ServeOptions, serve_until_stopped
@@ -84,7 +85,10 @@ def serve(
     ] = None,
     state: Annotated[
         Path | None,
-        typer.Option(help="A folder of this sidecar's own, for what outlives a restart. Default: none."),
+        typer.Option(
+            help="A folder of this sidecar's own for rollbacks and labels. "
+            "Default: one below $STATE_DIRECTORY or the user's state folder."
+        ),
     ] = None,
     max_memory: Annotated[
         str | None,
@@ -101,28 +105,34 @@ def serve(
 ) -> None:
     """Serve the models of a folder until SIGTERM or SIGINT.
 
-    A signal drains: calls in flight are answered. A second one exits at once.
+    A signal drains: calls in flight are answered. A second one exits at once. With --config,
+    SIGHUP reads the file again and takes over what it says of the models.
     """
     logging.basicConfig(level=_level(log_level), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("watchfiles").setLevel(logging.WARNING)  # a line for each file event says nothing
-    try:
+
+    def read_options() -> ServeOptions:
         file = read_config(config)
-        options = ServeOptions(
-            models=models or file.models or Path("models"),
+        folder = models or file.models or Path("models")
+        return ServeOptions(
+            models=folder,
             listen=_addresses(listen or file.listen or [default_socket(), "127.0.0.1:8001"]),
             http=_http_address(http or file.http or "127.0.0.1:8002"),
             listener=ListenerOptions(allow_remote_plaintext=allow_remote_plaintext),
             settings=_settings(file.settings, allow_contract_change or ()),
             required=file.required,
             control=control or file.control or "files",
-            state=state or file.state,
+            state=state or file.state or default_state_folder(folder, os.environ),
             max_memory_bytes=_max_memory_bytes(max_memory) or file.max_memory_bytes,
         )
+
+    try:
+        options = read_options()
     except (AddressError, ConfigError) as error:
         err.print(f"inference-server: {error}", soft_wrap=True)
         raise typer.Exit(2) from None
     try:
-        asyncio.run(serve_until_stopped(options))
+        asyncio.run(serve_until_stopped(options, read_options if config else None))
     except (AddressError, OSError) as error:
         err.print(f"inference-server: {error}", soft_wrap=True)
         raise typer.Exit(1) from None
@@ -132,9 +142,12 @@ def serve(
 def check(
     file: Annotated[Path, typer.Argument(help="The model file.")],
     against: Annotated[Path | None, typer.Option(help="The file that it would replace.")] = None,
+    allow_contract_change: Annotated[
+        bool, typer.Option("--allow-contract-change", help="It may have another contract than that file.")
+    ] = False,
 ) -> None:
     """Say what `serve` would say of a file; exit 1 if it refuses it."""
-    verdict = check_file(file, against)
+    verdict = check_file(file, against, allow_contract_change=allow_contract_change)
     out.print(verdict_view(file, verdict))
     if verdict.refusal:
         err.print(f"inference-server: {file}: {verdict.refusal}", soft_wrap=True)
