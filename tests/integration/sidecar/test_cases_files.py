@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from asking import ROW_SUM, Asking, asking
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 from onnx_files import GOLDEN_ROWS, score_model
 from sidecars import eventually, process_sidecar, put, thread_sidecar
@@ -88,6 +89,27 @@ def test_every_truncation_of_every_sample_leaves_the_old_one_serving(tmp_path: P
         after = client.ask_all(names)
         assert [answer.digest for answer in after] == [hashlib.sha256(whole[n]).hexdigest() for n in names]
         eventually(lambda: not any(client.problems().values()), "no problem is left")
+
+
+def test_a_file_cut_off_just_before_its_contract_is_refused(asked: Asking, models: Path) -> None:
+    """C1: what is left is a whole ONNX file that runs; it is refused, for its contract is missing."""
+    whole = score_model("one", bias=1)
+    cut = [size for size in range(len(whole)) if runs_without_contract(whole[:size])]
+    assert len(cut) == 1, "there is one such place, after the operator sets"
+    put(models / "one.onnx", whole[: cut[0]])
+    asked.eventually_problem("one", "a contract before, no contract now")
+    put(models / "one.onnx", whole)
+    asked.eventually_score("one", ROW_SUM + 1)
+
+
+def runs_without_contract(content: bytes) -> bool:
+    """Say whether these bytes are an ONNX file that lacks nothing but its contract."""
+    try:
+        model = onnx.load_model_from_string(content)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError):
+        return False
+    return len(model.opset_import) == 2 and not model.metadata_props
 
 
 def make_sparse(path: Path) -> None:
