@@ -100,8 +100,6 @@ def verdict_view(file: Path, verdict: Verdict) -> Group:
         table.add_row("contract", contract.hash[:SHORT_DIGEST], f"{contract.model}:{contract.version}")
         table.add_row("features", str(len(contract.feature_names)), ", ".join(contract.feature_names))
         table.add_row("estimator", "", contract.estimator)
-    for change in verdict.changes:
-        table.add_row("change", Text("differs", style="yellow"), change)
     title = f"{file} {verdict.digest[:SHORT_DIGEST]}".rstrip()
     return Group(Text(f"{title}: {'refused' if verdict.refusal else 'good'}", style="bold"), table)
 
