@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 
@@ -122,6 +123,9 @@ def test_processor_time_is_counted_for_each_file_anew():
         slow = endless_model(turns=50_000)
         while sum(psutil.Process(pid).cpu_times()[:2]) < 3.5:
             assert (await vetting.vet(slow, "m")).refusal == ""
+            if sys.platform == "linux":
+                soft, hard = psutil.Process(pid).rlimit(resource.RLIMIT_CPU)
+                assert soft == hard, "between two files nothing is counted"
         assert vetting.pid == pid
 
     in_process(scenario, VettingProcessOptions(cpu_s=2.0))
