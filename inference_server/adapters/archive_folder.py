@@ -15,6 +15,7 @@ import hashlib
 import logging
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
@@ -47,6 +48,8 @@ class FolderArchive:
         self._models = folder / "models"
         self._bytes = folder / "bytes"
         self._temporary = temporary
+        # Of this archive alone: a thread may still write for it when the next one holds the folder.
+        self._part_suffix = f".{secrets.token_hex(4)}{PART_SUFFIX}"
         with _told("the state folder cannot be used"):
             _make(folder)
             self._lock: int | None = _locked(folder / "lock")
@@ -103,7 +106,7 @@ class FolderArchive:
         except ValueError as error:
             raise ArchiveError(f"the state of model {name!r:.200} cannot be written: {error}") from None
         with _told(f"the state of model {name} cannot be written"):
-            _write(self._models / _state_name(name), text)
+            _write(self._models / _state_name(name), text, self._part_suffix)
 
     def keep(self, digest: str, model: bytes) -> None:
         """Keep these bytes, whose SHA-256 is `digest`, unless they are kept already; ArchiveError.
@@ -115,7 +118,7 @@ class FolderArchive:
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_size == len(model):
                     return
-            _write(path, model)
+            _write(path, model, self._part_suffix)
 
     def read(self, digest: str) -> bytes:
         """Return bytes whose SHA-256 is `digest`; ArchiveError where they are not there or not whole."""
@@ -151,7 +154,7 @@ class FolderArchive:
     def _try_writing(self) -> None:
         """Meet now what would be met at the first write: an open lock says nothing of the folders' modes."""
         for folder in (self._models, self._bytes):
-            part = folder / f".try{PART_SUFFIX}"
+            part = folder / f".try{self._part_suffix}"
             part.touch(mode=0o600)
             part.unlink()
 
@@ -225,8 +228,8 @@ def _locked(path: Path) -> int:
     return descriptor
 
 
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}{PART_SUFFIX}")
+def _write(path: Path, content: bytes, part_suffix: str) -> None:
+    part = path.with_name(f".{path.name}{part_suffix}")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(descriptor, "wb") as file:  # noqa: PTH123 - opens a descriptor, not a path

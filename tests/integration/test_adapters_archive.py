@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -302,11 +303,45 @@ def test_opening_and_closing_leaves_no_file_open(folder: Path) -> None:
     assert open_files() == before - 1
 
 
-def test_what_lies_in_the_way_of_a_write_is_written_over(archive: FolderArchive, folder: Path) -> None:
-    """C2: a longer leftover under the name that a write uses leaves nothing of itself in the file."""
-    (folder / "models" / ".momentum.json.part").write_bytes(b"x" * 100_000)
+def test_a_write_that_outlives_its_archive_harms_no_other(
+    archive: FolderArchive, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F3: a thread that still writes for an archive that is closed fails alone; the next one is whole."""
+    fsync, told = os.fsync, []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def write_late() -> None:
+        with pytest.raises(ArchiveError) as caught:
+            archive.remember("momentum", STATE)
+        told.append(str(caught.value))
+
+    def held_up(descriptor: int) -> None:
+        if threading.current_thread() is late:
+            begun.set()
+            assert go_on.wait(30)
+        elif not go_on.is_set():  # the successor is in the middle of its write
+            go_on.set()
+            late.join(30)
+        fsync(descriptor)
+
+    late = threading.Thread(target=write_late)
+    monkeypatch.setattr(os, "fsync", held_up)
+    late.start()
+    assert begun.wait(30)
+    with reopened(archive, folder) as successor:
+        successor.remember("momentum", Remembered())
+        assert told == ["the state of model momentum cannot be written: No such file or directory"]
+        assert successor.load() == {"momentum": Remembered()}
+
+
+def test_what_a_write_leaves_behind_is_swept(archive: FolderArchive, folder: Path) -> None:
+    """F3: unfinished writes of any process before are gone after the next start, and nothing else is."""
     archive.remember("momentum", STATE)
-    assert archive.load() == {"momentum": STATE}
+    for part in ("models/.momentum.json.part", "bytes/.abc.onnx.0123.part"):
+        (folder / part).write_bytes(b"x" * 1000)
+    with reopened(archive, folder) as again:
+        assert not list(folder.glob("*/.*"))
+        assert again.load() == {"momentum": STATE}
 
 
 def test_what_was_written_reaches_the_disk_in_order(
