@@ -10,7 +10,8 @@ from dataclasses import replace
 from inference_server.core.errors import NotFoundError
 from inference_server.core.servable import ServableId, VersionStatus
 from inference_server.serving.archive import Remembered
-from inference_server.serving.model_versions import Action, ModelVersions, RolledBack
+from inference_server.serving.decisions import RolledBack
+from inference_server.serving.model_versions import Action, ModelVersions
 from inference_server.serving.policy import VersionPolicy
 from inference_server.serving.repository import Candidate
 from inference_server.serving.settings import DEFAULT_SETTINGS, ModelSettings

@@ -9,25 +9,22 @@ The rules:
   versions served. Only an unload, asked for by name, takes all of them.
 - A refused candidate is not tried again until its file changes, or until memory is freed where it was refused
   for want of it. Where it was to replace other bytes of the same version, those go on serving.
-- A rollback holds what answered until then, and whatever else lies there unserved, and pins what answered
-  before. What is held stays out until its file changes. The pin ends when a file that came later is
-  published as what the policy would have callers get; until then it is what they get.
+- What is pinned by a rollback is what callers get until the pin ends (see `decisions`).
 - A label follows to another version once that is available, and stays where it is until then.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from inference_server.core.errors import NotFoundError, RefusedError
 from inference_server.core.servable import ServableId, State, VersionStatus
 from inference_server.serving.archive import Kept, Remembered
+from inference_server.serving.decisions import Decisions, RolledBack
 from inference_server.serving.policy import Specific, aspired_versions
 from inference_server.serving.repository import DIGEST_SHOWN, Candidate, Source
 from inference_server.serving.settings import ModelSettings
 
-# How many default versions a rollback can go back through, the one that answers included.
-MAX_KEPT: Final = 3
 NOT_LOADED: Final = "not loaded; control is explicit"
 
 
@@ -46,15 +43,6 @@ class Retire:
 
 
 Action = Load | Retire
-
-
-@dataclass(frozen=True, slots=True)
-class RolledBack:
-    """What a rollback did. `moved_labels` named the version that it went back from."""
-
-    back_from: Kept
-    back_to: Kept
-    moved_labels: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +65,7 @@ class ModelVersions:
     ) -> None:
         self._name: Final = name
         self._settings = settings
-        self._remembered = remembered or Remembered()
+        self._decisions = Decisions(remembered or Remembered())
         self._wanted = wanted
         self._found: dict[int, Candidate] = {}
         self._problems: tuple[str, ...] = ()
@@ -85,10 +73,6 @@ class ModelVersions:
         self._refused: dict[int, _Refusal] = {}
         self._loading: Candidate | None = None
         self._labels: dict[str, int] = {}
-        # What was remembered before a rollback that has not come about yet, and why the last one did not.
-        self._before_rollback: Remembered | None = None
-        self._rollback_failure = ""
-        self._pin_failure = ""
         self._settle_labels()
 
     def __repr__(self) -> str:
@@ -107,16 +91,7 @@ class ModelVersions:
             for version, refusal in self._refused.items()
             if found.get(version) == refusal.candidate
         }
-        # What is held stays so while its file is gone, and while it lies there under another number.
-        held = frozenset(
-            kept
-            for kept in self._remembered.held
-            if kept.version not in found or found[kept.version].digest == kept.digest
-        )
-        pinned = self._remembered.pinned
-        if pinned and not held and pinned.version in found and found[pinned.version].digest == pinned.digest:
-            pinned = None
-        self._remember(held=held, pinned=pinned)
+        self._decisions.found(self._digests())
         return True
 
     def published(self, candidate: Candidate) -> None:
@@ -124,29 +99,17 @@ class ModelVersions:
         self._loading = None
         kept = _kept(candidate)
         self._served[kept.version] = kept.digest
-        if self._is_pinned(candidate):
-            self._before_rollback = None
-        elif self._remembered.pinned and kept.version == max(self._usable(), default=0):
-            lying = {found.digest for found in self._found.values()}
-            held = frozenset(held for held in self._remembered.held if held.digest in lying)
-            self._remember(pinned=None, held=held)
-            self._before_rollback = None
+        self._decisions.published(kept, self._digests(), max(self._usable(), default=0))
         self._settle_labels()
-        if self.default_version() == kept.version and self._remembered.served[-1:] != (kept,):
-            self._remember(served=(*self._remembered.served, kept)[-MAX_KEPT:])
+        if self.default_version() == kept.version:
+            self._decisions.became_default(kept)
 
     def refused(self, candidate: Candidate, reason: str, *, for_room: bool = False) -> None:
         """Note that the candidate is no good, or has no room; what served before goes on."""
         self._loading = None
         if self._found.get(candidate.id.version) == candidate:  # what came meanwhile is not refused
             self._refused[candidate.id.version] = _Refusal(candidate, reason, for_room)
-        if not self._is_pinned(candidate):
-            return
-        if self._before_rollback is None:
-            self._pin_failure = reason
-        else:
-            self._remembered, self._before_rollback = self._before_rollback, None
-            self._rollback_failure = reason
+        if self._is_pinned(candidate) and self._decisions.pin_failed(reason):
             self._settle_labels()
 
     def postponed(self) -> None:
@@ -183,39 +146,26 @@ class ModelVersions:
         version = self.default_version()
         if not version:
             raise RefusedError(f"model {self._name!r} has no available version to roll back from")
-        if self._before_rollback is not None:
+        if self.rolling_back:
             raise RefusedError(f"model {self._name!r} is being rolled back already")
         now = Kept(version, self._served[version])
         before = self._before(now)
-        unserved = frozenset(
+        labels = [label for label, named in self._labels.items() if named == now.version != before.version]
+        done = RolledBack(now, before, tuple(sorted(labels)))
+        unserved = [
             _kept(candidate)
             for candidate in self._found.values()
             if candidate.digest not in (before.digest, self._served.get(candidate.id.version))
-        )
-        history = self._remembered.served
-        labels = tuple(sorted(label for label, named in self._labels.items() if named == now.version))
-        if before.version == now.version:
-            labels = ()
-        self._rollback_failure = self._pin_failure = ""
-        undo = self._remembered
-        self._remember(
-            served=history[: history.index(before) + 1] if before in history else (before,),
-            pinned=before,
-            held=self._remembered.held - {before} | unserved | {now},
-            labels={**self._remembered.labels, **dict.fromkeys(labels, before.version)},
-        )
-        if self._served.get(before.version) != before.digest:
-            self._before_rollback = undo
+        ]
+        answers = self._served.get(before.version) == before.digest
+        self._decisions.roll_back(done, unserved, answers=answers)
         self._settle_labels()
-        return RolledBack(now, before, labels)
+        return done
 
     def resume(self) -> None:
         """Forget pin and holds: what lies in the repository counts again."""
-        if not self._remembered.pinned and not self._remembered.held:
+        if not self._decisions.resume():
             raise RefusedError(f"model {self._name!r} is not rolled back")
-        self._before_rollback = None
-        self._pin_failure = ""
-        self._remember(pinned=None, held=frozenset())
 
     def set_label(self, label: str, version: int) -> None:
         """Let a label name an available version; it wins over the settings."""
@@ -225,15 +175,15 @@ class ModelVersions:
                 f"model {self._name!r}: label {label!r} cannot move to version {version}, "
                 f"which is not available; available: {available}"
             )
-        self._remember(labels={**self._remembered.labels, label: version})
+        self._decisions.set_label(label, version)
         self._settle_labels()
 
     def remove_label(self, label: str) -> None:
         """Forget a label that was set by hand; NotFoundError where there is none."""
-        if label not in self._remembered.labels:
+        if label not in self._decisions.labels:
             hint = "; the configuration sets it" if label in self._settings.labels else ""
             raise NotFoundError(f"model {self._name!r} has no label {label!r} set by hand{hint}")
-        self._remember(labels={key: it for key, it in self._remembered.labels.items() if key != label})
+        self._decisions.remove_label(label)
         self._labels.pop(label)
         self._settle_labels()
 
@@ -300,23 +250,22 @@ class ModelVersions:
     @property
     def rolling_back(self) -> bool:
         """Whether a rollback has not come about yet."""
-        return self._before_rollback is not None
+        return self._decisions.rolling_back
 
     @property
     def rollback_failure(self) -> str:
         """Why the last rollback did not come about; empty: it did."""
-        return self._rollback_failure
+        return self._decisions.rollback_failure
 
     @property
     def known(self) -> bool:
         """Whether there is anything to be said of this model."""
-        pinned = self._remembered.pinned
-        return bool(self._found or self._problems or self._served or self._loading or pinned)
+        return bool(self._found or self._problems or self._served or self._loading or self._decisions.pinned)
 
     @property
     def remembered(self) -> Remembered:
         """What must outlive a restart."""
-        return self._remembered
+        return self._decisions.remembered
 
     @property
     def served(self) -> Mapping[int, str]:
@@ -331,11 +280,11 @@ class ModelVersions:
     @property
     def pinned_version(self) -> int:
         """The version that a rollback went back to; 0 without one."""
-        return self._remembered.pinned.version if self._remembered.pinned else 0
+        return self._decisions.pinned.version if self._decisions.pinned else 0
 
     def default_version(self) -> int:
         """Return the version that callers get who name none: the pinned or the greatest one; 0: none."""
-        pinned = self._remembered.pinned
+        pinned = self._decisions.pinned
         if pinned and self._served.get(pinned.version) == pinned.digest:
             return pinned.version
         return max(self._served, default=0)
@@ -378,10 +327,10 @@ class ModelVersions:
             for version, candidate in sorted(self._found.items())
             if self._is_held(candidate)
         ]
-        if self._pin_failure:
-            told.append(f"version {self.pinned_version}: it was rolled back to, but: {self._pin_failure}")
-        if self._rollback_failure:
-            told.append(f"the rollback failed: {self._rollback_failure}")
+        if failure := self._decisions.pin_failure:
+            told.append(f"version {self.pinned_version}: it was rolled back to, but: {failure}")
+        if failure := self._decisions.rollback_failure:
+            told.append(f"the rollback failed: {failure}")
         if not self._aspired():  # otherwise something is on its way that takes their place
             told += [
                 f"version {version}: served, but its file is gone"
@@ -403,14 +352,10 @@ class ModelVersions:
 
     # Within.
 
-    def _remember(self, **changes: Any) -> None:
-        self._remembered = replace(self._remembered, **changes)
-
     def _before(self, now: Kept) -> Kept:
         """Return what callers got before; where that is not known, the next smaller version that answers."""
-        for kept in reversed(self._remembered.served):
-            if kept.digest != now.digest:
-                return kept
+        if before := self._decisions.before(now):
+            return before
         smaller = [version for version in self._served if version < now.version]
         if not smaller:
             raise RefusedError(
@@ -433,17 +378,20 @@ class ModelVersions:
         usable = self._usable()
         versions = aspired_versions(self._settings.policy, usable) | set(self._wanted_labels().values())
         aspired = {version: usable[version] for version in versions & usable.keys()}
-        pinned = self._remembered.pinned
-        if pinned and not self._pin_failure:
+        pinned = self._decisions.pinned
+        if pinned and not self._decisions.pin_failure:
             kept = Candidate(ServableId(self._name, pinned.version), pinned.digest, "", Source.ARCHIVE)
             aspired.setdefault(pinned.version, kept)
         return aspired
 
+    def _digests(self) -> dict[int, str]:
+        return {version: candidate.digest for version, candidate in self._found.items()}
+
     def _is_pinned(self, candidate: Candidate) -> bool:
-        return self._remembered.pinned == _kept(candidate)
+        return self._decisions.pinned == _kept(candidate)
 
     def _is_held(self, candidate: Candidate) -> bool:
-        return any(kept.digest == candidate.digest for kept in self._remembered.held)
+        return self._decisions.is_held(candidate.digest)
 
     def _to_load(self, candidate: Candidate) -> bool:
         version = candidate.id.version
@@ -452,7 +400,7 @@ class ModelVersions:
         return not refused and self._served.get(version) != candidate.digest
 
     def _wanted_labels(self) -> dict[str, int]:
-        return {**self._settings.labels, **self._remembered.labels}
+        return {**self._settings.labels, **self._decisions.labels}
 
     def _settle_labels(self) -> None:
         self._labels = {

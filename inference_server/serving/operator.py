@@ -7,8 +7,8 @@ from typing import Final
 from inference_server.core.contract import check_model_name
 from inference_server.core.errors import ContractError, InvalidRequestError, NotFoundError, RefusedError
 from inference_server.core.servable import ServableId
+from inference_server.serving.decisions import RolledBack
 from inference_server.serving.lifecycle import Lifecycle
-from inference_server.serving.model_versions import RolledBack
 from inference_server.serving.reconciler import Reconciler
 from inference_server.serving.repository import Candidate, Source
 from inference_server.serving.settings import LabelError, check_label

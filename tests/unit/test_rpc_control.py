@@ -10,7 +10,7 @@ from inference_server.core.errors import InvalidRequestError, RefusedError
 from inference_server.rpc.control import Control
 from inference_server.rpc.method import CallContext
 from inference_server.serving.archive import Kept
-from inference_server.serving.model_versions import RolledBack
+from inference_server.serving.decisions import RolledBack
 
 CALL = CallContext(None, "r-1")
 

@@ -5,7 +5,8 @@ import pytest
 from inference_server.core.errors import NotFoundError, RefusedError
 from inference_server.core.servable import ServableId, State
 from inference_server.serving.archive import Kept, Remembered
-from inference_server.serving.model_versions import MAX_KEPT, Load, ModelVersions, Retire, RolledBack
+from inference_server.serving.decisions import MAX_KEPT, RolledBack
+from inference_server.serving.model_versions import Load, ModelVersions, Retire
 from inference_server.serving.policy import All, Latest, Specific
 from inference_server.serving.repository import Candidate, Source
 from inference_server.serving.settings import ModelSettings

@@ -1,0 +1,150 @@
+"""What an operator decided about one model, and which versions callers got one after another. No I/O.
+
+A rollback holds what answered until then, and whatever else lies there unserved, and pins what answered
+before. What is held stays out until its file changes. The pin ends when a file that came later is published
+as what the policy would have callers get.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from inference_server.serving.archive import Kept, Remembered
+
+# How many default versions a rollback can go back through, the one that answers included.
+MAX_KEPT: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What a rollback did. `moved_labels` named the version that it went back from."""
+
+    back_from: Kept
+    back_to: Kept
+    moved_labels: tuple[str, ...]
+
+
+class Decisions:
+    """Changes what is remembered of one model, event by event."""
+
+    def __init__(self, remembered: Remembered) -> None:
+        self._remembered = remembered
+        # What was remembered before a rollback that has not come about yet.
+        self._undo: Remembered | None = None
+        self._rollback_failure = ""
+        self._pin_failure = ""
+
+    def __repr__(self) -> str:
+        pinned = f"{self.pinned.version} pinned" if self.pinned else "nothing pinned"
+        return f"<Decisions {pinned}, {len(self._remembered.held)} held>"
+
+    @property
+    def remembered(self) -> Remembered:
+        """What must outlive a restart."""
+        return self._remembered
+
+    @property
+    def pinned(self) -> Kept | None:
+        """What a rollback went back to."""
+        return self._remembered.pinned
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        """The labels that were set by hand."""
+        return self._remembered.labels
+
+    @property
+    def rolling_back(self) -> bool:
+        """Whether a rollback has not come about yet."""
+        return self._undo is not None
+
+    @property
+    def rollback_failure(self) -> str:
+        """Why the last rollback did not come about; empty: it did."""
+        return self._rollback_failure
+
+    @property
+    def pin_failure(self) -> str:
+        """Why what is pinned cannot be served; empty: it can."""
+        return self._pin_failure
+
+    def is_held(self, digest: str) -> bool:
+        """Whether these bytes are not to be served, under any number."""
+        return any(kept.digest == digest for kept in self._remembered.held)
+
+    def before(self, now: Kept) -> Kept | None:
+        """Return what callers got before they got this; None where that is not known."""
+        return next((kept for kept in reversed(self._remembered.served) if kept.digest != now.digest), None)
+
+    def found(self, digests: Mapping[int, str]) -> None:
+        """Take note of what lies there, by version.
+
+        What is held stays so while its file is gone, and while it lies there under another number.
+        """
+        held = frozenset(
+            kept for kept in self._remembered.held if digests.get(kept.version, kept.digest) == kept.digest
+        )
+        pinned = self.pinned
+        if pinned and not held and digests.get(pinned.version) == pinned.digest:
+            pinned = None
+        self._remembered = replace(self._remembered, held=held, pinned=pinned)
+
+    def published(self, kept: Kept, digests: Mapping[int, str], wanted_version: int) -> None:
+        """Take note of a version that answers now.
+
+        `digests` is what lies there by version, `wanted_version` the one of it that callers would get.
+        """
+        if kept == self.pinned:
+            self._undo = None
+        elif self.pinned and kept.version == wanted_version:
+            lying = set(digests.values())
+            held = frozenset(held for held in self._remembered.held if held.digest in lying)
+            self._remembered = replace(self._remembered, pinned=None, held=held)
+            self._undo = None
+
+    def became_default(self, kept: Kept) -> None:
+        """Take note of what callers get from now on."""
+        if self._remembered.served[-1:] != (kept,):
+            served = (*self._remembered.served, kept)[-MAX_KEPT:]
+            self._remembered = replace(self._remembered, served=served)
+
+    def pin_failed(self, reason: str) -> bool:
+        """Take note that what is pinned cannot be served; say whether a rollback is undone thereby."""
+        if self._undo is None:
+            self._pin_failure = reason
+            return False
+        self._remembered, self._undo = self._undo, None
+        self._rollback_failure = reason
+        return True
+
+    def roll_back(self, done: RolledBack, unserved: Collection[Kept], *, answers: bool) -> None:
+        """Pin and hold; `answers`: what it goes back to is available already."""
+        history = self._remembered.served
+        back_to = done.back_to
+        self._undo = None if answers else self._remembered
+        self._rollback_failure = self._pin_failure = ""
+        self._remembered = replace(
+            self._remembered,
+            served=history[: history.index(back_to) + 1] if back_to in history else (back_to,),
+            pinned=back_to,
+            held=(self._remembered.held | frozenset(unserved) | {done.back_from}) - {back_to},
+            labels={**self.labels, **dict.fromkeys(done.moved_labels, back_to.version)},
+        )
+
+    def resume(self) -> bool:
+        """Forget pin and holds; say whether there were any."""
+        if not self.pinned and not self._remembered.held:
+            return False
+        self._undo = None
+        self._pin_failure = ""
+        self._remembered = replace(self._remembered, pinned=None, held=frozenset())
+        return True
+
+    def set_label(self, label: str, version: int) -> None:
+        """Let a label name a version."""
+        self._remembered = replace(self._remembered, labels={**self.labels, label: version})
+
+    def remove_label(self, label: str) -> None:
+        """Forget a label."""
+        labels = {name: version for name, version in self.labels.items() if name != label}
+        self._remembered = replace(self._remembered, labels=labels)
