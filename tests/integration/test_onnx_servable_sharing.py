@@ -5,7 +5,7 @@ import gc
 import hashlib
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 
 import pytest
 from onnx_files import GOLDEN_ROWS, score_model
@@ -23,6 +23,20 @@ PATIENCE_S = 60.0
 
 def load(loader, model, memory_bytes=0, name="m"):
     return loader.load(ServableId(name, 1), hashlib.sha256(model).hexdigest(), model, memory_bytes)
+
+
+def in_thread(function, *arguments):
+    """Run it in a thread that holds up no exit, should it hang; its outcome comes in a future."""
+    future = Future()
+
+    def run():
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:  # noqa: BLE001 - raised where the outcome is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def score(servable):
@@ -63,12 +77,11 @@ def gated(monkeypatch):
 def test_loads_of_the_same_bytes_at_once_do_the_work_once(gated):
     """A17: eight threads ask for one file at once; one loads it, the others take what it made."""
     gate, loader, model = gated(), OnnxLoader(), score_model(None, bias=7)
-    with ThreadPoolExecutor(8) as pool:
-        loading = [pool.submit(load, loader, model, MIB) for _ in range(8)]
-        eventually(lambda: repr(loader) == "<OnnxLoader 1 sessions for 8 servables>", "all eight wait")
-        assert loader.memory_bytes == MIB
-        gate.opened.set()
-        servables = [future.result(PATIENCE_S) for future in loading]
+    loading = [in_thread(load, loader, model, MIB) for _ in range(8)]
+    eventually(lambda: repr(loader) == "<OnnxLoader 1 sessions for 8 servables>", "all eight wait")
+    assert loader.memory_bytes == MIB
+    gate.opened.set()
+    servables = [future.result(PATIENCE_S) for future in loading]
     assert gate.loads == 1
     assert [score(servable) for servable in servables] == [7.0] * 8
     for servable in servables[1:]:
@@ -81,13 +94,12 @@ def test_loads_of_the_same_bytes_at_once_do_the_work_once(gated):
 def test_a_load_that_fails_fails_for_all_who_wait_for_it(gated):
     """A17: the error of the one load is everybody's, nothing stays behind, and the next load tries again."""
     gate, loader = gated(), OnnxLoader()
-    with ThreadPoolExecutor(4) as pool:
-        loading = [pool.submit(load, loader, b"no model", MIB) for _ in range(4)]
-        eventually(lambda: repr(loader) == "<OnnxLoader 1 sessions for 4 servables>", "all four wait")
-        gate.opened.set()
-        for future in loading:
-            with pytest.raises(LoadError, match="ONNX Runtime does not load it"):
-                future.result(PATIENCE_S)
+    loading = [in_thread(load, loader, b"no model", MIB) for _ in range(4)]
+    eventually(lambda: repr(loader) == "<OnnxLoader 1 sessions for 4 servables>", "all four wait")
+    gate.opened.set()
+    for future in loading:
+        with pytest.raises(LoadError, match="ONNX Runtime does not load it"):
+            future.result(PATIENCE_S)
     assert (gate.loads, loader.sessions, loader.memory_bytes) == (1, 0, 0)
     with pytest.raises(LoadError):
         load(loader, b"no model")
@@ -112,17 +124,16 @@ def test_other_files_do_not_wait_for_a_slow_load(gated):
     """A15: while one file is being loaded, another is loaded, answers, and is closed."""
     other = score_model(None, bias=2)
     gate, loader = gated(passes=other), OnnxLoader()
-    with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(load, loader, score_model(None, bias=1), MIB)
-        assert gate.entered.acquire(timeout=PATIENCE_S)
-        servable = load(loader, other, 2 * MIB)
-        assert score(servable) == 2.0
-        assert (loader.sessions, loader.memory_bytes) == (2, 3 * MIB)
-        servable.close()
-        assert (loader.sessions, loader.memory_bytes) == (1, MIB)
-        assert not slow.done()
-        gate.opened.set()
-        slow.result(PATIENCE_S).close()
+    slow = in_thread(load, loader, score_model(None, bias=1), MIB)
+    assert gate.entered.acquire(timeout=PATIENCE_S)
+    servable = in_thread(load, loader, other, 2 * MIB).result(PATIENCE_S)
+    assert score(servable) == 2.0
+    assert (loader.sessions, loader.memory_bytes) == (2, 3 * MIB)
+    servable.close()
+    assert (loader.sessions, loader.memory_bytes) == (1, MIB)
+    assert not slow.done()
+    gate.opened.set()
+    slow.result(PATIENCE_S).close()
 
 
 def test_a_load_that_would_pass_the_bound_is_refused_and_the_numbers_named(gated):
@@ -167,13 +178,12 @@ def test_a_load_that_failed_gives_its_room_back():
 def test_room_is_taken_before_loading_begins(gated):
     """A19: two loads at once that fit one by one and not together: the second is refused, not both loaded."""
     gate, loader = gated(), OnnxLoader(OnnxLoaderOptions(max_memory_bytes=100 * MIB))
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(load, loader, score_model(None, bias=1), 60 * MIB)
-        assert gate.entered.acquire(timeout=PATIENCE_S)
-        with pytest.raises(NoRoomError, match=r"the 1 in memory take 60\.0 MiB"):
-            load(loader, score_model(None, bias=2), 60 * MIB)
-        gate.opened.set()
-        first.result(PATIENCE_S).close()
+    first = in_thread(load, loader, score_model(None, bias=1), 60 * MIB)
+    assert gate.entered.acquire(timeout=PATIENCE_S)
+    with pytest.raises(NoRoomError, match=r"the 1 in memory take 60\.0 MiB"):
+        in_thread(load, loader, score_model(None, bias=2), 60 * MIB).result(PATIENCE_S)
+    gate.opened.set()
+    first.result(PATIENCE_S).close()
     assert load(loader, score_model(None, bias=2), 60 * MIB)
 
 
@@ -196,8 +206,9 @@ def test_a_session_that_is_being_freed_still_counts(monkeypatch):
         assert freeing.wait(PATIENCE_S)
         assert loader.memory_bytes == 60 * MIB
         with pytest.raises(NoRoomError):
-            load(loader, score_model(None, bias=2), 60 * MIB)
-        assert score(load(loader, score_model(None, bias=3), 40 * MIB)) == 3.0
+            in_thread(load, loader, score_model(None, bias=2), 60 * MIB).result(PATIENCE_S)
+        other = in_thread(load, loader, score_model(None, bias=3), 40 * MIB).result(PATIENCE_S)
+        assert score(other) == 3.0
     finally:
         free.set()
         closing.join()
@@ -240,9 +251,8 @@ def test_thirty_two_threads_load_and_close_a_thousand_times(files):
             servable.close()
             served.append(bias)
 
-    with ThreadPoolExecutor(32) as pool:
-        for future in [pool.submit(churn, number) for number in range(32)]:
-            future.result(PATIENCE_S)
+    for future in [in_thread(churn, number) for number in range(32)]:
+        future.result(PATIENCE_S)
     assert len(served) + len(refused) == 32_000
     assert set(served) == set(range(files))
     assert bool(refused) == (files > 3)
