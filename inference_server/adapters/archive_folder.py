@@ -141,6 +141,18 @@ class FolderArchive:
             if DIGEST.fullmatch(digest) and digest not in digests:
                 _remove(path)
 
+    def borrow(self, folder: Path) -> None:
+        """Begin with what another folder holds, as far as it can be read; nothing is changed there."""
+        if os.path.isdir(folder / "models"):  # noqa: PTH112 - Path.is_dir raises where it may not look
+            for path in _listed(folder / "models", STATE_SUFFIX):
+                try:
+                    self.remember(*_read_state_file(path))
+                except (UnfitError, ValueError, RecursionError, ArchiveError) as error:
+                    log.warning("cannot be read, left out: the state in %s: %s", path, error)
+            for path in _listed(folder / "bytes", BYTES_SUFFIX):
+                with contextlib.suppress(OSError):  # what is not there is told when it is asked for
+                    (self._bytes / path.name).symlink_to(path.absolute())
+
     def _path(self, digest: str) -> Path:
         if not DIGEST.fullmatch(digest):
             raise ArchiveError("a digest is 64 lower-case hexadecimal digits")
@@ -184,7 +196,9 @@ def default_state_folder(models: Path, environ: Mapping[str, str]) -> Path | Non
 def open_archive(folder: Path | None) -> FolderArchive:
     """Open the archive in this folder or, where that cannot be used, in a temporary one with a warning.
 
-    ArchiveError where not even a temporary folder can be had.
+    The temporary one begins with what can be read of the folder, so that a version that was rolled back does
+    not come back because a disk is read-only or another sidecar has not ended yet. ArchiveError where not
+    even a temporary folder can be had.
     """
     reason = "no folder for it is known"
     if folder is not None:
@@ -195,7 +209,10 @@ def open_archive(folder: Path | None) -> FolderArchive:
     log.warning("rollbacks will not outlive this process: %s", reason)
     with _told("no temporary folder can be made"):
         temporary = Path(tempfile.mkdtemp(prefix="tickserve-"))
-    return FolderArchive(temporary, temporary=True)
+    archive = FolderArchive(temporary, temporary=True)
+    if folder is not None:
+        archive.borrow(folder)
+    return archive
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ CHILD = Path(__file__).parents[1] / "archive_child.py"
 def run(act: str, folder: Path, *before: str) -> list[str]:
     """Let a process do an act in a folder; return what it printed."""
     command = [*before, sys.executable, str(CHILD), act, str(folder)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.splitlines()
 

@@ -398,8 +398,34 @@ def test_without_its_folder_it_goes_on_with_a_warning(
         assert str(folder) in record.getMessage()
         other.keep(OTHER, OTHER_BYTES)
         other.remember("other", STATE)
-        assert other.load() == {"other": STATE}
+        assert other.load() == {"momentum": STATE, "other": STATE}
         assert archive.load() == {"momentum": STATE}
+        assert [path.name for path in (folder / "bytes").iterdir()] == []
+
+
+def test_decisions_hold_though_their_folder_cannot_be_had(archive: FolderArchive, folder: Path) -> None:
+    """F4: beside a sidecar that has not ended, what was rolled back stays so, and its folder as it is."""
+    archive.remember("momentum", STATE)
+    archive.keep(DIGEST, BYTES)
+    archive.keep(OTHER, OTHER_BYTES)
+    broken = spoil(folder, b"{").rename(folder / "models" / "broken.json")
+    archive.remember("momentum", STATE)
+    with open_archive(folder) as other:
+        assert other.load() == {"momentum": STATE}
+        assert other.read(DIGEST) == BYTES
+        other.remember("momentum", Remembered())
+        other.keep(DIGEST, BYTES)
+        other.sweep({DIGEST})
+        assert broken.read_bytes() == b"{"
+        archive.sweep({OTHER})
+        with pytest.raises(ArchiveError, match="is a link to nothing"):
+            other.read(DIGEST)
+        other.keep(DIGEST, BYTES)
+        assert other.read(DIGEST) == BYTES
+    assert archive.read(OTHER) == OTHER_BYTES
+    assert archive.load() == {"momentum": STATE}
+    with pytest.raises(ArchiveError, match="is not there"):
+        archive.read(DIGEST)
 
 
 def test_a_temporary_archive_leaves_nothing(
