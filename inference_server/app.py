@@ -116,6 +116,7 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
         explicit = options.control == "explicit"
         lifecycle = Lifecycle(options.settings, remembered=remembered, explicit=explicit)
         repository = FolderRepository(options.models, clock)
+        recorder = Recorder(archive, lifecycle, remembered)
         reconciler = Reconciler(
             registry=registry,
             lifecycle=lifecycle,
@@ -123,13 +124,13 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
             watcher=None if explicit else FolderWatcher(options.models),
             loading=lambda in_background: CandidateLoading(
                 repository=repository,
-                archive=archive,
+                recorder=recorder,
                 vetting=vetting,
                 loader=OnnxLoader(OnnxLoaderOptions(max_memory_bytes=_memory_bound(options))),
                 clock=clock,
                 in_background=in_background,
             ),
-            recorder=Recorder(archive, lifecycle, remembered),
+            recorder=recorder,
             clock=clock,
             load_at_start=options.required if explicit else (),
         )

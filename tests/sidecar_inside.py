@@ -40,6 +40,7 @@ class Inside:
         self.lifecycle = lifecycle
         self.loader = OnnxLoader(OnnxLoaderOptions(warm_up_runs=2))
         repository = FolderRepository(folder, clock, repository_options)
+        recorder = Recorder(archive, lifecycle, {})
         self.reconciler = Reconciler(
             registry=self.registry,
             lifecycle=lifecycle,
@@ -47,13 +48,13 @@ class Inside:
             watcher=FolderWatcher(folder, FolderWatcherOptions(debounce_ms=10, rescan_s=1)),
             loading=lambda in_background: CandidateLoading(
                 repository=repository,
-                archive=archive,
+                recorder=recorder,
                 vetting=vetting,
                 loader=self.loader,
                 clock=clock,
                 in_background=in_background,
             ),
-            recorder=Recorder(archive, lifecycle, {}),
+            recorder=recorder,
             clock=clock,
             options=ReconcilerOptions(retry_s=0.1),
         )

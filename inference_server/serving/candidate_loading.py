@@ -9,9 +9,10 @@ from typing import Final
 
 from inference_server.core.clock import Clock
 from inference_server.core.servable import Servable, VettingResult
-from inference_server.serving.archive import Archive, ArchiveError
+from inference_server.serving.archive import ArchiveError
 from inference_server.serving.compatibility import Promise, change_refusal, contract_changes
 from inference_server.serving.loader import Loader, LoadError
+from inference_server.serving.recorder import Recorder
 from inference_server.serving.repository import Candidate, ModelRepository, Source
 from inference_server.serving.vetting import Verdict, Vetting
 
@@ -44,7 +45,7 @@ class CandidateLoading:
         self,
         *,
         repository: ModelRepository,
-        archive: Archive,
+        recorder: Recorder,
         vetting: Vetting,
         loader: Loader,
         clock: Clock,
@@ -52,7 +53,7 @@ class CandidateLoading:
         max_verdicts: int = 64,
     ) -> None:
         self._repository = repository
-        self._archive = archive
+        self._recorder = recorder
         self._vetting = vetting
         self._loader = loader
         self._clock = clock
@@ -114,7 +115,7 @@ class CandidateLoading:
                 return await asyncio.to_thread(self._repository.read, candidate)
             case Source.ARCHIVE:
                 try:
-                    return await asyncio.to_thread(self._archive.read, candidate.digest)
+                    return await self._recorder.read(candidate.digest)
                 except ArchiveError as error:
                     raise LoadError(f"its bytes were not kept: {error}") from None
             case Source.UPLOAD:

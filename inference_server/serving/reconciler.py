@@ -249,7 +249,7 @@ class Reconciler:
 
     async def _load(self, candidate: Candidate) -> None:
         async with self._turns:
-            id_, digest = candidate.id, candidate.digest
+            id_ = candidate.id
             log.info("found %s", candidate)
             try:
                 loaded = await self._loading.load(candidate, lambda: self._replaced_by(candidate))
@@ -277,8 +277,8 @@ class Reconciler:
             log.info("available %s warm_up_us=%.1f", candidate, loaded.servable.warm_up_ns / 1000)
             if replaced is not None:
                 self._in_background(self._close(replaced.drain()))
-            if digest in self._lifecycle.kept_digests():
-                await self._recorder.keep(digest, loaded.model)
+            if model.default_version() == id_.version:
+                self._in_background(self._keep(candidate, loaded.model))
 
     def _load_ended(self, task: asyncio.Task[None]) -> None:
         candidate = self._loads.pop(task)
@@ -356,6 +356,14 @@ class Reconciler:
             await self._recorder.write(names)
         except Exception:  # nobody waits for this task
             log.exception("writing down what is to be remembered failed")
+        for name in names:
+            self._registry.set_standing(name, self._standing(name))
+
+    async def _keep(self, candidate: Candidate, model: bytes) -> None:
+        try:
+            await self._recorder.keep(candidate.id.name, candidate.digest, model)
+        except Exception:  # nobody waits for this task
+            log.exception("keeping %s for a rollback failed", candidate)
 
     def _standing(self, name: str) -> Standing:
         model = self._lifecycle.model(name)
@@ -367,7 +375,7 @@ class Reconciler:
         else:
             self._behind_since_ns.pop(name, None)
         return Standing(
-            problem=model.problem(),
+            problem="; ".join(filter(None, (model.problem(), self._recorder.failure(name)))),
             behind_since_ns=self._behind_since_ns.get(name, 0),
             default_version=model.default_version(),
             pinned_version=model.pinned_version,
