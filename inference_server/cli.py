@@ -31,6 +31,7 @@ from inference_server.rpc.address import Address, AddressError
 from inference_server.rpc.caller import Caller, CallError, calling
 from inference_server.rpc.listener import ListenerOptions
 from inference_server.rpc.version import parse_version
+from inference_server.serving.archive import ArchiveError
 from inference_server.serving.registry import Which
 from inference_server.serving.settings import DEFAULT_SETTINGS, ModelSettings
 
@@ -76,7 +77,7 @@ def serve(
         ),
     ] = None,
     http: Annotated[
-        str | None, typer.Option(help="HOST:PORT of the probes, or 'off'. Default: 127.0.0.1:8002.")
+        str | None, typer.Option(help="HOST:PORT of probes and metrics, or 'off'. Default: 127.0.0.1:8002.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file; flags win over it.")] = None,
     control: Annotated[
@@ -133,7 +134,7 @@ def serve(
         raise typer.Exit(2) from None
     try:
         asyncio.run(serve_until_stopped(options, read_options if config else None))
-    except (AddressError, OSError) as error:
+    except (AddressError, ArchiveError, OSError) as error:
         err.print(f"inference-server: {error}", soft_wrap=True)
         raise typer.Exit(1) from None
 

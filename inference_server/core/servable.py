@@ -92,7 +92,10 @@ class VettingResult:
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """What can be said of one version, at one moment. `vetting` is there while it is AVAILABLE."""
+    """What can be said of one version, at one moment.
+
+    `vetting` is there while it is AVAILABLE. `refused`: it is at its END because of what is in its file.
+    """
 
     id: ServableId
     state: State
@@ -105,6 +108,7 @@ class VersionStatus:
     warm_up_ns: int = 0
     rows_answered: int = 0
     vetting: VettingResult | None = None
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,7 @@ def _info(version: VersionStatus) -> tuple[str, ...]:
 
 def _vetting(version: VersionStatus) -> str:
     if version.vetting is None:
-        return "none"
+        return "refused" if version.refused else "none"
     return "verified" if version.vetting.verified else "unverified"
 
 

@@ -293,8 +293,8 @@ class ModelVersions:
         """Return where each version is that is on its way, or did not get there."""
         told: dict[ServableId, VersionStatus] = {}
 
-        def tell(candidate: Candidate, state: State, reason: str = "") -> None:
-            told[candidate.id] = VersionStatus(candidate.id, state, reason, candidate.digest)
+        def tell(candidate: Candidate, state: State, reason: str = "", *, refused: bool = False) -> None:
+            told[candidate.id] = VersionStatus(candidate.id, state, reason, candidate.digest, refused=refused)
 
         for version, candidate in self._found.items():
             if version not in self._served and self._is_held(candidate):
@@ -303,7 +303,7 @@ class ModelVersions:
                 tell(candidate, State.END, NOT_LOADED)
         for version, refusal in self._refused.items():
             if version not in self._served:
-                tell(refusal.candidate, State.END, refusal.reason)
+                tell(refusal.candidate, State.END, refusal.reason, refused=True)
         for version, candidate in self._aspired().items():
             if version not in self._served:
                 tell(candidate, State.LOADING if self._loading == candidate else State.START)

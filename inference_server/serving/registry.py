@@ -229,8 +229,15 @@ class Registry:
 
         A required model of which nothing is known yet is there, and says so.
         """
-        known = {*self._required, *self._standings, *(id_.name for id_ in (*self._entries, *self._statuses))}
-        return [self._describe(name) for name in sorted(known.intersection(names) if names else known)]
+        versions: dict[str, list[VersionStatus]] = {name: [] for name in (*self._required, *self._standings)}
+        for id_, entry in self._entries.items():
+            if not names or id_.name in names:
+                versions.setdefault(id_.name, []).append(entry.status())
+        for id_, status in self._statuses.items():
+            versions.setdefault(id_.name, []).append(status)
+        return [
+            self._describe(name, versions[name]) for name in sorted(versions) if not names or name in names
+        ]
 
     def model_ready(self, name: str, version: Which = DEFAULT_VERSION) -> bool:
         """Whether a call to this version or label would be answered now."""
@@ -281,9 +288,7 @@ class Registry:
         self._entries = entries
         self._snapshot = snapshot
 
-    def _describe(self, name: str) -> ModelStatus:
-        versions = [entry.status() for id_, entry in self._entries.items() if id_.name == name]
-        versions += [status for id_, status in self._statuses.items() if id_.name == name]
+    def _describe(self, name: str, versions: list[VersionStatus]) -> ModelStatus:
         standing = self._standings.get(name, DEFAULT_STANDING)
         return ModelStatus(
             name=name,

@@ -108,6 +108,8 @@ def test_metrics_tell_of_a_refused_file(tmp_path: Path) -> None:
         found = samples(sidecar)
         states = {labels["version"]: labels["state"] for labels, _ in found["tickserve_version_info"]}
         assert states == {"1": "AVAILABLE", "2": "END"}
+        vetting = {labels["version"]: labels["vetting"] for labels, _ in found["tickserve_version_info"]}
+        assert vetting == {"1": "verified", "2": "refused"}
         assert found["tickserve_model_ready"] == [(key, 1.0)]
         assert found["tickserve_model_behind"] == [(key, 1.0)]
         assert samples(sidecar)["tickserve_model_behind_seconds"][0][1] > 0
