@@ -18,9 +18,9 @@ class FolderWatcherOptions:
     """How to watch.
 
     `polling` compares the folder every `poll_ms` instead of waiting for events, as is needed on network file
-    systems. Where events cannot be had at all, that happens by itself. As often it is looked whether the folder
-    is still the one that is watched, for a link to it may be turned. Every `rescan_s` a change is reported
-    in any case, for events get lost (an overflow, what a link leads to that lies outside the folder).
+    systems. Where events cannot be had at all, that happens by itself. As often it is looked whether the
+    folder is still the one that is watched, for a link to it may be turned. Every `rescan_s` a change is
+    reported in any case, for events get lost (an overflow, what a link to a file leads to elsewhere).
     """
 
     polling: bool = False
