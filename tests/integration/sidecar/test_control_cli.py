@@ -160,6 +160,19 @@ def test_no_option_is_cut_off_in_the_help(monkeypatch: pytest.MonkeyPatch) -> No
     assert "Default: ./models." in shown
 
 
+def test_check_refuses_another_contract_as_serve_does(tmp_path: Path) -> None:
+    """C4: `check --against` fails where the contract differs, and passes where that is allowed."""
+    old, new = tmp_path / "old" / "momentum.onnx", tmp_path / "new" / "momentum.onnx"
+    put(old, score_model("momentum"))
+    put(new, score_model("momentum", contract=score_contract("momentum", window=30)))
+    assert command("check", new, "--against", new).exit_code == 0
+    refused = command("check", new, "--against", old)
+    assert (refused.exit_code, "features.window: 20 before, 30 now" in refused.stderr) == (1, True)
+    allowed = command("check", new, "--against", old, "--allow-contract-change")
+    assert (allowed.exit_code, allowed.stderr) == (0, "")
+    assert allowed.stdout.count("features.window: 20 before, 30 now") == 1
+
+
 def test_the_flags_of_serve_hold(models: Path, tmp_path: Path) -> None:
     """State that outlives a restart, a bound on memory, a contract that may change: each as it was said."""
     state = tmp_path / "state"
@@ -169,12 +182,14 @@ def test_the_flags_of_serve_hold(models: Path, tmp_path: Path) -> None:
         eventually(lambda: describe(channel).models[0].default_version == 4, "another contract is served")
         assert command("rollback", "momentum", "--target", sidecar.target).exit_code == 0
         assert sidecar.stop() == 0
+        assert any(state.iterdir())
     with process_sidecar(models, "--state", str(state)) as sidecar:
         with grpc.insecure_channel(sidecar.target) as channel:
             assert describe(channel).models[0].pinned_version == 3
         big = score_model("big", padding=3 << 20)
         put(models / "big.onnx", big)
-    with process_sidecar(models, "--max-memory", "2 MiB", wait=False) as sidecar:
-        text = "refused model=big version=1"
-        eventually(lambda: text in sidecar.log.read_text(), "there is no room for it")
-        assert "2.0 MiB" in sidecar.log.read_text()
+    with process_sidecar(models, "--max-memory", "2 MiB", "--control", "explicit", wait=False) as sidecar:
+        eventually(lambda: "listening on" in sidecar.log.read_text(), "it listens")
+        refused = command("load", "big", "--target", sidecar.target)
+        assert (refused.exit_code, "2.0 MiB" in refused.stderr) == (1, True), refused.stderr
+        assert command("load", "momentum", "--target", sidecar.target).exit_code == 0
