@@ -280,6 +280,24 @@ def test_whatever_is_raised_the_watcher_lives_on(tmp_path, monkeypatch, caplog, 
     assert len(told) == (0 if polling else 1)
 
 
+def test_polling_that_fails_is_not_tried_all_the_time(tmp_path, monkeypatch, caplog):
+    """C8: where even polling fails, the next try and its line in the log come with the periodic look."""
+    tries = []
+
+    def failing(*paths, **options):
+        tries.append(paths)
+        raise OSError(5, "disk")
+
+    monkeypatch.setattr(watcher_module, "awatch", failing)
+
+    async def scenario():
+        async with watching(tmp_path, poll_ms=1, polling=True) as (_, reports):
+            await reports.quiet()
+
+    run(scenario)
+    assert (len(tries), len(caplog.messages)) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("error", "way"),
     [
