@@ -19,7 +19,7 @@ from inference_server.serving.vetting import Verdict
 
 SHORT_DIGEST = 12
 NAME_WIDTH = 24
-STATE_STYLES = {"AVAILABLE": "green", "LOADING": "yellow", "UNLOADING": "yellow", "END": "red"}
+STATE_STYLES = {"AVAILABLE": "green", "LOADING": "yellow", "UNLOADING": "yellow"}
 
 
 def status_json(response: wire.DescribeModelsResponse) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _notes(model: wire.ModelDescription, now_ns: int) -> list[Text]:
         told = Text(model.problem, style="red") if model.problem else Text("on its way", style="yellow")
         notes.append(Text(age) + told)
     notes += [
-        Text(f"version {version.version}: {version.reason}", style="red")
+        Text(f"version {version.version}: {version.reason}", style="red" if version.refused else "")
         for version in model.versions
         if version.reason and version.reason not in model.problem
     ]
@@ -176,7 +176,7 @@ def _version_cells(model: wire.ModelDescription, version: wire.VersionDescriptio
     return [
         model.name,
         f"{version.version}{default}",
-        Text(state, style=STATE_STYLES.get(state, "")),
+        Text(state, style="red" if version.refused else STATE_STYLES.get(state, "")),
         version.digest[:SHORT_DIGEST],
         contract,
         _moment(version.available_since_ns) if version.available_since_ns else "",

@@ -13,12 +13,17 @@ from tickserve.v1 import control_pb2 as orders
 from tickserve.v1 import predictor_pb2 as wire
 
 from inference_server.rpc import control, open_inference, predictor
+from inference_server.rpc.listener import ListenerOptions
 from inference_server.serving.registry import Which
 
 Response = TypeVar("Response", bound=Message)
 
-# A sidecar that is back is found soon: grpcio's own pause between attempts grows to two minutes.
-OPTIONS: Final = (("grpc.max_reconnect_backoff_ms", 1000),)
+# A sidecar that is back is found soon: grpcio's own pause between attempts grows to two minutes. And what is
+# said of a thousand models may be longer than grpcio's own bound of 4 MiB.
+OPTIONS: Final = (
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_receive_message_length", ListenerOptions().max_message_bytes),
+)
 # What the sidecar says of the order itself; any other status is of the way there.
 ANSWERS: Final = (
     grpc.StatusCode.INVALID_ARGUMENT,

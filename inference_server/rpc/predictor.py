@@ -210,6 +210,7 @@ def _encode_version(status: VersionStatus) -> wire.VersionDescription:
         verified=vetting.verified,
         vetting=vetting.text,
         memory_bytes=vetting.memory_bytes,
+        refused=status.refused,
     )
 
 

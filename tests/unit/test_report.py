@@ -116,6 +116,19 @@ def test_a_version_that_was_not_vetted_has_no_proof() -> None:
     assert lines[-1] == "momentum 3 *     AVAILABLE 333333333333 unverified 11-22 10:59:01   12"
 
 
+def test_only_a_refused_version_is_red() -> None:
+    """What is held or not asked for is no fault of its file, and does not look like one."""
+    coloured = [
+        (refused, Console(color_system="standard", force_terminal=True, file=io.StringIO(), width=80))
+        for refused in (True, False)
+    ]
+    for refused, console in coloured:
+        version = wire.VersionDescription(version=4, state=STATES.END, reason="no", refused=refused)
+        model = wire.ModelDescription(name="momentum", versions=[version])
+        console.print(status_view(wire.DescribeModelsResponse(models=[model]), "unix:/s", NOW_NS))
+        assert console.file.getvalue().count("\x1b[31m") == (2 if refused else 0)
+
+
 def test_a_long_name_and_a_long_text_fit() -> None:
     """Names and texts fold where 80 columns do not hold them, and nothing of them is lost."""
     text = "golden row 1, output score: expected 0.0, came 0.01; " * 4

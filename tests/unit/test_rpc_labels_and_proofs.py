@@ -166,3 +166,5 @@ def test_a_description_has_labels_pin_age_and_proof(services: Services) -> None:
     assert (version.version, version.vetted_at_ns, version.verified) == (4, VETTED.vetted_at_ns, True)
     assert (version.vetting, version.memory_bytes) == ("3 golden rows", 12_345)
     assert not services.describe("plain").versions[0].verified
+    services.registry.set_status(VersionStatus(ServableId("momentum", 9), State.END, refused=True))
+    assert [version.refused for version in services.describe().versions] == [True, False, False]

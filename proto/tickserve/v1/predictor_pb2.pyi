@@ -123,7 +123,7 @@ class ModelDescription(_message.Message):
     def __init__(self, name: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[VersionDescription, _Mapping]]] = ..., default_version: _Optional[int] = ..., problem: _Optional[str] = ..., behind_since_ns: _Optional[int] = ..., pinned_version: _Optional[int] = ..., labels: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class VersionDescription(_message.Message):
-    __slots__ = ("version", "state", "reason", "digest", "contract", "inputs", "outputs", "available_since_ns", "warm_up_ns", "rows_answered", "vetted_at_ns", "verified", "vetting", "memory_bytes")
+    __slots__ = ("version", "state", "reason", "digest", "contract", "inputs", "outputs", "available_since_ns", "warm_up_ns", "rows_answered", "vetted_at_ns", "verified", "vetting", "memory_bytes", "refused")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[VersionDescription.State]
@@ -152,6 +152,7 @@ class VersionDescription(_message.Message):
     VERIFIED_FIELD_NUMBER: _ClassVar[int]
     VETTING_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     version: int
     state: VersionDescription.State
     reason: str
@@ -166,7 +167,8 @@ class VersionDescription(_message.Message):
     verified: bool
     vetting: str
     memory_bytes: int
-    def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[VersionDescription.State, str]] = ..., reason: _Optional[str] = ..., digest: _Optional[str] = ..., contract: _Optional[_Union[Contract, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., available_since_ns: _Optional[int] = ..., warm_up_ns: _Optional[int] = ..., rows_answered: _Optional[int] = ..., vetted_at_ns: _Optional[int] = ..., verified: _Optional[bool] = ..., vetting: _Optional[str] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
+    refused: bool
+    def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[VersionDescription.State, str]] = ..., reason: _Optional[str] = ..., digest: _Optional[str] = ..., contract: _Optional[_Union[Contract, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., available_since_ns: _Optional[int] = ..., warm_up_ns: _Optional[int] = ..., rows_answered: _Optional[int] = ..., vetted_at_ns: _Optional[int] = ..., verified: _Optional[bool] = ..., vetting: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., refused: _Optional[bool] = ...) -> None: ...
 
 class TensorSpec(_message.Message):
     __slots__ = ("name", "datatype", "shape")

@@ -8,11 +8,13 @@ import grpc
 import pytest
 from click.testing import Result
 from onnx_files import score_contract, score_model
+from servables import FunctionServable
 from sidecars import ThreadSidecar, describe, eventually, process_sidecar, put, thread_sidecar
 from tickserve.v1 import predictor_pb2 as wire
 from typer.testing import CliRunner
 
 from inference_server.cli import app
+from inference_server.serving.registry import Registry
 
 
 def command(*arguments: object) -> Result:
@@ -158,6 +160,21 @@ def test_no_option_is_cut_off_in_the_help(monkeypatch: pytest.MonkeyPatch) -> No
     for option in ("--control", "--state", "--max-memory", "--allow-contract-change", "--models"):
         assert f"  {option} " in shown
     assert "Default: ./models." in shown
+
+
+def test_status_shows_more_than_grpc_takes_by_itself(models: Path) -> None:
+    """D12: what is said of many models with long contracts may pass 4 MiB, and is shown all the same."""
+
+    async def publish_many(registry: Registry) -> None:
+        for number in range(50):
+            contract = score_contract(f"m{number}", estimator="Pipeline()" * 10_000)
+            registry.publish(FunctionServable(f"m{number}", contract=contract), 1)
+
+    with thread_sidecar(models) as sidecar:
+        sidecar.run(publish_many(sidecar.sidecar.registry))
+        shown = json.loads(Cli(sidecar).done("status", "--json"))
+    assert len(shown["models"]) == 51
+    assert len(json.dumps(shown)) > 4 << 20
 
 
 def test_check_refuses_another_contract_as_serve_does(tmp_path: Path) -> None:
