@@ -33,6 +33,7 @@ from inference_server.rpc.open_inference import OpenInference
 from inference_server.rpc.predictor import Predictor, PredictorOptions
 from inference_server.rpc.reflection import Reflection
 from inference_server.rpc.repository import Repository
+from inference_server.serving.background import Background
 from inference_server.serving.candidate_loading import CandidateLoading
 from inference_server.serving.data_plane import DataPlane, DataPlaneOptions
 from inference_server.serving.drain import Drain
@@ -117,20 +118,23 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
         lifecycle = Lifecycle(options.settings, remembered=remembered, explicit=explicit)
         repository = FolderRepository(options.models, clock)
         recorder = Recorder(archive, lifecycle, remembered)
+        background = Background()
+        loading = CandidateLoading(
+            repository=repository,
+            recorder=recorder,
+            vetting=vetting,
+            loader=OnnxLoader(OnnxLoaderOptions(max_memory_bytes=_memory_bound(options))),
+            clock=clock,
+            background=background,
+        )
         reconciler = Reconciler(
             registry=registry,
             lifecycle=lifecycle,
             repository=repository,
             watcher=None if explicit else FolderWatcher(options.models),
-            loading=lambda in_background: CandidateLoading(
-                repository=repository,
-                recorder=recorder,
-                vetting=vetting,
-                loader=OnnxLoader(OnnxLoaderOptions(max_memory_bytes=_memory_bound(options))),
-                clock=clock,
-                in_background=in_background,
-            ),
+            loading=loading,
             recorder=recorder,
+            background=background,
             clock=clock,
             load_at_start=options.required if explicit else (),
         )

@@ -14,6 +14,7 @@ from inference_server.adapters.onnx_servable import OnnxLoader, OnnxLoaderOption
 from inference_server.adapters.vetting import vet
 from inference_server.adapters.watcher import FolderWatcher, FolderWatcherOptions
 from inference_server.core.clock import SystemClock
+from inference_server.serving.background import Background
 from inference_server.serving.candidate_loading import CandidateLoading
 from inference_server.serving.data_plane import Answer, Call, DataPlane, DataPlaneOptions
 from inference_server.serving.lifecycle import Lifecycle
@@ -41,20 +42,23 @@ class Inside:
         self.loader = OnnxLoader(OnnxLoaderOptions(warm_up_runs=2))
         repository = FolderRepository(folder, clock, repository_options)
         recorder = Recorder(archive, lifecycle, {})
+        background = Background()
+        loading = CandidateLoading(
+            repository=repository,
+            recorder=recorder,
+            vetting=vetting,
+            loader=self.loader,
+            clock=clock,
+            background=background,
+        )
         self.reconciler = Reconciler(
             registry=self.registry,
             lifecycle=lifecycle,
             repository=repository,
             watcher=FolderWatcher(folder, FolderWatcherOptions(debounce_ms=10, rescan_s=1)),
-            loading=lambda in_background: CandidateLoading(
-                repository=repository,
-                recorder=recorder,
-                vetting=vetting,
-                loader=self.loader,
-                clock=clock,
-                in_background=in_background,
-            ),
+            loading=loading,
             recorder=recorder,
+            background=background,
             clock=clock,
             options=ReconcilerOptions(retry_s=0.1),
         )

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from inference_server.core.clock import Clock
 from inference_server.core.servable import Servable, VettingResult
 from inference_server.serving.archive import ArchiveError
+from inference_server.serving.background import Background
 from inference_server.serving.compatibility import Promise, change_refusal, contract_changes
 from inference_server.serving.loader import Loader, LoadError
 from inference_server.serving.recorder import Recorder
@@ -38,7 +39,8 @@ class CandidateLoading:
     """Loads candidates, each by itself; several at once.
 
     Bytes that passed vetting are not vetted again under the same name, as long as they are among the last
-    `max_verdicts`: a rollback is to be quick. `in_background` runs what must go on when a load is cancelled.
+    `max_verdicts`: a rollback is to be quick. What must go on when a load is cancelled goes on in
+    `background`.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class CandidateLoading:
         vetting: Vetting,
         loader: Loader,
         clock: Clock,
-        in_background: Callable[[Coroutine[None, None, None]], None],
+        background: Background,
         max_verdicts: int = 64,
     ) -> None:
         self._repository = repository
@@ -57,7 +59,7 @@ class CandidateLoading:
         self._vetting = vetting
         self._loader = loader
         self._clock = clock
-        self._in_background = in_background
+        self._background = background
         self._max_verdicts = max_verdicts
         self._passed: OrderedDict[tuple[str, str], _Passed] = OrderedDict()
         self._uploads: dict[str, bytes] = {}
@@ -99,7 +101,7 @@ class CandidateLoading:
             servable = await asyncio.shield(load)
         except asyncio.CancelledError:
             # The thread cannot be stopped: what it loads is closed as soon as it comes.
-            self._in_background(_close(load))
+            self._background.begin(_close(load))
             raise
         result = VettingResult(
             vetted_at_ns=passed.at_ns,

@@ -8,12 +8,13 @@ in tasks of their own, so calls never wait for them.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from inference_server.core.clock import Clock
 from inference_server.core.servable import Servable, ServableId
+from inference_server.serving.background import Background
 from inference_server.serving.candidate_loading import CandidateLoading
 from inference_server.serving.compatibility import Promise
 from inference_server.serving.lifecycle import Lifecycle
@@ -54,8 +55,7 @@ class Reconciler:
     """Keeps the registry as the lifecycle wants it, from `start` to `stop`.
 
     `watcher` None: control is explicit. Then a look loads nothing but what `load_from_repository` names, and
-    `load_at_start`.
-    `loading` makes the loads, given what to run in the background.
+    `load_at_start`. What is left in `background` is ended by `stop`.
     """
 
     def __init__(
@@ -65,8 +65,9 @@ class Reconciler:
         lifecycle: Lifecycle,
         repository: ModelRepository,
         watcher: Watcher | None,
-        loading: Callable[[Callable[[Coroutine[None, None, None]], None]], CandidateLoading],
+        loading: CandidateLoading,
         recorder: Recorder,
+        background: Background,
         clock: Clock,
         options: ReconcilerOptions | None = None,
         load_at_start: Collection[str] = (),
@@ -75,8 +76,9 @@ class Reconciler:
         self._lifecycle = lifecycle
         self._repository = repository
         self._watcher = watcher
-        self._loading = loading(self._in_background)
+        self._loading = loading
         self._recorder = recorder
+        self._background = background
         self._clock = clock
         self._options = options or ReconcilerOptions()
         self._wanted = asyncio.Event()
@@ -92,14 +94,10 @@ class Reconciler:
         self._tasks: list[asyncio.Task[None]] = []
         self._loads: dict[asyncio.Task[None], Candidate] = {}
         self._turns = asyncio.Semaphore(self._options.loads_at_once)
-        self._background: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         state = "running" if self._tasks else "stopped"
-        return (
-            f"<Reconciler {state}, {len(self._loads)} loading, "
-            f"{len(self._background)} in the background, {self._lifecycle}>"
-        )
+        return f"<Reconciler {state}, {len(self._loads)} loading, {self._background}, {self._lifecycle}>"
 
     def start(self) -> None:
         """Begin to watch and act; returns at once. `settled` waits for the first look's outcome."""
@@ -119,12 +117,8 @@ class Reconciler:
             for version in model.versions:
                 if self._registry.model_ready(model.name, version.id.version):
                     self._retire(version.id)
-        if self._background:
-            _, busy = await asyncio.wait(self._background, timeout=self._options.drain_s)
-            for task in busy:
-                task.cancel()
-            if busy:
-                log.warning("stopped with work still under way tasks=%d", len(busy))
+        if busy := await self._background.end(self._options.drain_s):
+            log.warning("stopped with work still under way tasks=%d", busy)
 
     async def settled(self) -> None:
         """Wait until all that lies in the repository now is served or refused.
@@ -268,7 +262,7 @@ class Reconciler:
             if model is None or not model.wants(candidate):
                 self._lifecycle.postponed(candidate)
                 log.info("given up %s", candidate)
-                self._in_background(self._close(_at_once(loaded.servable)))
+                self._background.begin(self._close(_at_once(loaded.servable)))
                 return
             self._lifecycle.published(candidate)
             replaced = self._registry.publish(
@@ -276,9 +270,9 @@ class Reconciler:
             )
             log.info("available %s warm_up_us=%.1f", candidate, loaded.servable.warm_up_ns / 1000)
             if replaced is not None:
-                self._in_background(self._close(replaced.drain()))
+                self._background.begin(self._close(replaced.drain()))
             if model.default_version() == id_.version:
-                self._in_background(self._keep(candidate, loaded.model))
+                self._background.begin(self._keep(candidate, loaded.model))
 
     def _load_ended(self, task: asyncio.Task[None]) -> None:
         candidate = self._loads.pop(task)
@@ -309,7 +303,7 @@ class Reconciler:
     # Taking out of service.
 
     def _retire(self, id_: ServableId) -> None:
-        self._in_background(self._drain(id_, self._registry.retire(id_)))
+        self._background.begin(self._drain(id_, self._registry.retire(id_)))
 
     async def _drain(self, id_: ServableId, entry: Entry) -> None:
         await self._close(entry.drain())
@@ -328,11 +322,6 @@ class Reconciler:
         if self._tasks:
             self.act()
 
-    def _in_background(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
     # Telling.
 
     def _show(self) -> None:
@@ -349,7 +338,7 @@ class Reconciler:
                 self._shown[name] = frozenset(statuses)
             self._registry.set_standing(name, self._standing(name))
         if changed:
-            self._in_background(self._write(changed))
+            self._background.begin(self._write(changed))
 
     async def _write(self, names: Collection[str]) -> None:
         try:
