@@ -12,7 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
-from inference_server.adapters.footprint import held_bytes
+from inference_server.adapters.footprint import allocated_bytes
 from inference_server.adapters.onnx_session import OnnxSession, lacks_memory, plain, sample_inputs
 from inference_server.core.contract import METADATA_KEY, Contract, OutputKind, OutputMeaning
 from inference_server.core.errors import ContractError
@@ -61,7 +61,7 @@ class _Vetting:
         self._model = model
         self._expected_name = expected_name
         self._memory_bytes = memory_bytes
-        self._held_before_bytes: int | None = None
+        self._before_bytes: int | None = None
         self._parsed = ModelProto()
         self._session: OnnxSession | None = None
         self._contract: Contract | None = None
@@ -99,7 +99,7 @@ class _Vetting:
         )
 
     def _taken_bytes(self) -> int:
-        before, after = self._held_before_bytes, held_bytes()
+        before, after = self._before_bytes, allocated_bytes()
         grown = 0 if before is None or after is None else max(0, after - before)
         return len(self._model) + grown
 
@@ -135,7 +135,7 @@ class _Vetting:
 
     def _load(self) -> str:
         self._parsed = ModelProto()  # it has done its work, and takes as much as the file
-        self._held_before_bytes = held_bytes()
+        self._before_bytes = allocated_bytes()
         self._session = OnnxSession(self._model)
         if not self._session.inputs:
             raise _RefusedError("it takes no input")
