@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -186,12 +187,21 @@ async def serve_until_stopped(
     async with serving(options) as sidecar:
         if read_again is not None:
             loop.add_signal_handler(signal.SIGHUP, _reload, sidecar, read_again)
+        freezing = asyncio.create_task(_freeze(sidecar))
         await stop.wait()
+        freezing.cancel()
     log.info("stopped")
     # Python waits at its exit for threads, and nothing can stop the one of a run or load that hangs.
     leaving = threading.Timer(EXIT_S, _leave)
     leaving.daemon = True
     leaving.start()
+
+
+async def _freeze(sidecar: Sidecar) -> None:
+    """Leave what the start made out of garbage collection, which would stop all calls to walk through it."""
+    await sidecar.reconciler.settled()
+    gc.collect()
+    gc.freeze()
 
 
 def _reload(sidecar: Sidecar, read_again: Callable[[], ServeOptions]) -> None:

@@ -1,4 +1,8 @@
-"""Tells when the model folder may have changed: by file events, else by polling, and now and then anyway."""
+"""Tells when the model folder may have changed: by file events, else by polling, and now and then anyway.
+
+What looks at the disk again and again does so in a thread: a look that waits, for a journal that is being
+written or for a network, would hold up the calls.
+"""
 
 import asyncio
 import contextlib
@@ -58,7 +62,7 @@ class FolderWatcher:
         while True:
             pause_s = self._options.poll_ms / 1000
             try:
-                if self._folder.is_dir():
+                if await asyncio.to_thread(self._folder.is_dir):
                     await self._watch(changed)
                     changed.set()
             except (FileNotFoundError, PermissionError):  # of this moment; whoever looks sees what is wrong
@@ -75,7 +79,7 @@ class FolderWatcher:
     async def _watch(self, changed: asyncio.Event) -> None:
         """Report changes until there are places that the watch does not reach: the caller begins another."""
         options = self._options
-        watched = _identity(self._folder)
+        watched = await asyncio.to_thread(_identity, self._folder)
         changes = awatch(
             self._folder,
             watch_filter=_tells,
@@ -95,11 +99,11 @@ class FolderWatcher:
                 if told or not begun:
                     begun = True  # what came before the watch stood is looked at now
                     changed.set()
-                if self._outlived(told) or _identity(self._folder) != watched:
+                if await asyncio.to_thread(self._outlived, told, watched):
                     return
 
-    def _outlived(self, told: Collection[tuple[Change, str]]) -> bool:
-        """Tell whether the watched folder was removed, or a link to another has come into it.
+    def _outlived(self, told: Collection[tuple[Change, str]], watched: tuple[int, int]) -> bool:
+        """Tell whether the watched folder is another now, or a link to another has come into it.
 
         A folder that is made anew may get the number that the old one had, and links are followed only where
         they lay when the watch began.
@@ -111,7 +115,7 @@ class FolderWatcher:
                 return True
             if change is Change.added and path.is_symlink() and path.is_dir():
                 return True
-        return False
+        return _identity(self._folder) != watched
 
 
 def _identity(folder: Path) -> tuple[int, int]:

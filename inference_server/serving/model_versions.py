@@ -242,10 +242,10 @@ class ModelVersions:
     @property
     def load_failure(self) -> str:
         """Why what a `load` was to serve is not what is served; empty: it is."""
-        held = any(map(self._is_held, self._found.values()))
-        if self._refused or held or not self._served:
-            return self.problem() or "nothing of it lies in the repository"
-        return ""
+        told = [*self._problems, *self._refusals_told(), *self._held_told()]
+        if not self._served and not told:
+            return "nothing of it lies in the repository"
+        return "; ".join(told)
 
     @property
     def rolling_back(self) -> bool:
@@ -302,7 +302,7 @@ class ModelVersions:
             elif not self._wanted:
                 tell(candidate, State.END, NOT_LOADED)
         for version, refusal in self._refused.items():
-            if version not in self._served:
+            if version not in self._served and self._wanted:
                 tell(refusal.candidate, State.END, refusal.reason, refused=True)
         for version, candidate in self._aspired().items():
             if version not in self._served:
@@ -318,20 +318,14 @@ class ModelVersions:
         told = list(self._problems)
         if not self._wanted:
             return "; ".join(told)
-        for version, refusal in sorted(self._refused.items()):
-            which = "the new file is refused" if version in self._served else "refused"
-            told.append(f"version {version}: {which}: {refusal.reason}")
-        told += [
-            f"version {version} ({candidate.digest[:DIGEST_SHOWN]}): held since a rollback, "
-            "until its file changes"
-            for version, candidate in sorted(self._found.items())
-            if self._is_held(candidate)
-        ]
+        told += [*self._refusals_told(), *self._held_told()]
         if failure := self._decisions.pin_failure:
             told.append(f"version {self.pinned_version}: it was rolled back to, but: {failure}")
         if failure := self._decisions.rollback_failure:
             told.append(f"the rollback failed: {failure}")
-        if not self._aspired():  # otherwise something is on its way that takes their place
+        # Where one is aspired, something is on its way that takes their place; an upload leaves no file.
+        uploaded = any(candidate.source is Source.UPLOAD for candidate in self._found.values())
+        if not self._aspired() and not uploaded:
             told += [
                 f"version {version}: served, but its file is gone"
                 for version in sorted(self._served.keys() - self._found.keys())
@@ -351,6 +345,21 @@ class ModelVersions:
         return "; ".join(told)
 
     # Within.
+
+    def _refusals_told(self) -> list[str]:
+        return [
+            f"version {version}: {'the new file is refused' if version in self._served else 'refused'}: "
+            f"{refusal.reason}"
+            for version, refusal in sorted(self._refused.items())
+        ]
+
+    def _held_told(self) -> list[str]:
+        return [
+            f"version {version} ({candidate.digest[:DIGEST_SHOWN]}): held since a rollback, "
+            "until its file changes"
+            for version, candidate in sorted(self._found.items())
+            if self._is_held(candidate)
+        ]
 
     def _before(self, now: Kept) -> Kept:
         """Return what callers got before; where that is not known, the next smaller version that answers."""

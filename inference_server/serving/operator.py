@@ -1,5 +1,6 @@
 """What an operator does to a running sidecar: rollback, labels; load and unload under explicit control."""
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from typing import Final
@@ -75,7 +76,7 @@ class Operator:
             check_model_name(name)
         except ContractError as error:
             raise InvalidRequestError(str(error)) from None
-        digests = {version: hashlib.sha256(model).hexdigest() for version, model in uploads.items()}
+        digests = await asyncio.to_thread(_digests, uploads)
         if uploads:
             self._uploads += 1  # in the stamp: a refused upload is tried again when it comes again
             self._reconciler.load_uploads(
@@ -115,3 +116,7 @@ class Operator:
     def _refuse_unless_explicit(self) -> None:
         if not self._explicit:
             raise RefusedError(BY_FILES)
+
+
+def _digests(uploads: Mapping[int, bytes]) -> dict[int, str]:
+    return {version: hashlib.sha256(model).hexdigest() for version, model in uploads.items()}

@@ -316,7 +316,12 @@ class Registry:
             if version not in model.labels:
                 labels = ", ".join(map(shown, sorted(model.labels))) or "none"
                 return NotFoundError(f"model {shown(name)} has no label {shown(version)}; it has {labels}")
-            version = model.labels[version]
+            label, version = version, model.labels[version]
+            states = "; ".join(_told(it) for it in model.versions if it.id.version == version)
+            return UnavailableError(
+                f"model {shown(name)}: label {shown(label)} names version {version}, which does not answer"
+                + (f": {states}" if states else "")
+            )
         for status in model.versions:
             if status.id.version == version:
                 return UnavailableError(f"model {shown(name)} does not answer: {_told(status)}")

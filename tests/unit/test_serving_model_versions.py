@@ -454,6 +454,23 @@ def test_a_load_says_why_it_did_not_come_about():
     assert "held since a rollback" in model.load_failure
 
 
+def test_a_refused_upload_is_told_by_itself_and_until_the_unload():
+    """An upload leaves no file to be gone; once unloaded, what was refused before is only not loaded."""
+
+    def upload(version, digest):
+        return Candidate(ServableId(NAME, version), digest, "1", Source.UPLOAD)
+
+    model = fresh()
+    model.load({7: upload(7, "a")}, ())
+    carry_out(model)
+    model.load({8: upload(8, "bad")}, ())
+    carry_out(model, bad=["bad"])
+    assert model.load_failure == model.problem() == "version 8: refused: wrong answers"
+    model.unload()
+    carry_out(model)
+    assert {it.reason for it in model.statuses().values()} == {"not loaded; control is explicit"}
+
+
 # Memory.
 
 

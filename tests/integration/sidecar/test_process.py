@@ -325,3 +325,27 @@ def test_check_says_what_serve_would_say(models: Path, tmp_path: Path) -> None:
         reason = done.stderr.split("one.onnx: ", 1)[1].strip()
         assert reason in problem
         assert reason in sidecar.log.read_text()
+
+
+def test_what_the_start_made_is_left_out_of_garbage_collection(models: Path, tmp_path: Path) -> None:
+    """B4: a full collection, which stops all calls, has only what came since the start to walk through."""
+    script = f"""
+import asyncio, gc, os, pathlib, signal
+from inference_server.app import ServeOptions, serve_until_stopped
+from inference_server.rpc.address import Address
+
+async def main():
+    socket = Address(path=pathlib.Path({str(tmp_path / "s")!r}))
+    options = ServeOptions(pathlib.Path({str(models)!r}), (socket,))
+    serving = asyncio.create_task(serve_until_stopped(options))
+    while not gc.get_freeze_count() and not serving.done():
+        await asyncio.sleep(0.01)
+    print(gc.get_freeze_count() > 10 * len(gc.get_objects()))
+    os.kill(os.getpid(), signal.SIGTERM)
+    await serving
+
+asyncio.run(main())
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True\n", done.stderr
