@@ -7,12 +7,15 @@ lengths alone, which is quick at any size and notices a file that was cut off.
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 MODEL_VERSION_FIELD: Final = 5
 GRAPH_FIELD: Final = 7
 FIRST_VERSION: Final = 1
+# Other files than ONNX's can look like so many small fields that walking them would take minutes.
+MAX_FIELDS: Final = 100_000
 MAX_VERSION: Final = 2**63 - 1
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -91,28 +94,40 @@ def read_model_version(model: bytes) -> int:
     """Return the `model_version` field, 0 when it is absent; IncompleteError unless the file is whole."""
     if not model:
         raise IncompleteError("the file is empty")
-    position, version, has_graph = 0, 0, False
-    while position < len(model):
-        tag, position = _varint(model, position)
-        field, wire_type = tag >> 3, tag & 7
-        if wire_type == _VARINT:
-            value, position = _varint(model, position)
-            if field == MODEL_VERSION_FIELD:
-                version = value if value <= MAX_VERSION else value - 2**64
-            continue
-        if wire_type == _BYTES:
-            size, position = _varint(model, position)
-        elif wire_type in _FIXED_SIZES:
-            size = _FIXED_SIZES[wire_type]
-        else:
-            raise IncompleteError(f"not an ONNX file: byte {position - 1} is no field of one")
+    version, has_graph = 0, False
+    for field, number in _fields(model):
+        if field == MODEL_VERSION_FIELD and number is not None:
+            version = number if number <= MAX_VERSION else number - 2**64
         has_graph = has_graph or field == GRAPH_FIELD
-        position += size
-        if position > len(model):
-            raise IncompleteError(f"the file is cut off: {position} bytes are announced, {len(model)} came")
     if not has_graph:
         raise IncompleteError("not a whole ONNX file: it holds no graph")
     return version
+
+
+def _fields(model: bytes) -> Iterator[tuple[int, int | None]]:
+    """Yield each top-level field, with its value where it is a number; IncompleteError where that ends."""
+    position = 0
+    for _ in range(MAX_FIELDS):
+        if position == len(model):
+            return
+        tag, position = _varint(model, position)
+        field, wire_type = tag >> 3, tag & 7
+        if field == 0:  # zeros: space that is reserved for what is still to be written
+            raise IncompleteError(f"not a whole ONNX file: byte {position - 1} is no field of one")
+        number = None
+        if wire_type == _VARINT:
+            number, position = _varint(model, position)
+        elif wire_type == _BYTES:
+            size, position = _varint(model, position)
+            position += size
+        elif wire_type in _FIXED_SIZES:
+            position += _FIXED_SIZES[wire_type]
+        else:
+            raise IncompleteError(f"not an ONNX file: byte {position - 1} is no field of one")
+        if position > len(model):
+            raise IncompleteError(f"the file is cut off: {position} bytes are announced, {len(model)} came")
+        yield field, number
+    raise IncompleteError(f"not an ONNX file: it has {MAX_FIELDS} fields or more")
 
 
 def _check(found: os.stat_result, max_bytes: int) -> None:
@@ -130,7 +145,8 @@ def _stamp(found: os.stat_result) -> str:
 
 def _told(path: Path, error: OSError) -> str:
     reasons = {
-        errno.ENOENT: "is a link to nothing" if path.is_symlink() else "is not there",
+        # Path.is_symlink raises where it may not look.
+        errno.ENOENT: "is a link to nothing" if os.path.islink(path) else "is not there",  # noqa: PTH114
         errno.ELOOP: "is a link that leads to itself",
         errno.EACCES: "may not be read: no permission",
     }

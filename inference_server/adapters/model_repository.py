@@ -13,10 +13,12 @@ or has not come yet gets its problem told only after `settle_s` without a change
 written.
 """
 
+import errno
 import hashlib
 import logging
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -161,16 +163,18 @@ class FolderRepository:
         return model
 
     def _places(self, findings: _Findings) -> Iterator[_Place]:
-        if not self._folder.exists():
+        try:
+            entries = sorted(self._folder.iterdir())
+        except FileNotFoundError:
             return
-        for entry in sorted(self._folder.iterdir()):
+        for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.name.endswith(SUFFIX):
                 name = entry.name.removesuffix(SUFFIX)
                 if _good_name(name, findings):
                     yield _Place(name, None, entry)
-            elif entry.is_dir() and _good_name(entry.name, findings):
+            elif _may_be_folder(entry) and _good_name(entry.name, findings):
                 try:
                     yield from _version_places(entry, findings)
                 except OSError as error:
@@ -246,7 +250,7 @@ def _only_one_layout(places: list[_Place], findings: _Findings) -> Iterator[_Pla
 def _version_places(folder: Path, findings: _Findings) -> Iterator[_Place]:
     for entry in sorted(folder.iterdir()):
         file = entry / FILE_NAME
-        if entry.name.startswith(".") or not entry.is_dir():
+        if entry.name.startswith(".") or not _may_be_folder(entry):
             continue
         if VERSION_FOLDER.fullmatch(entry.name) and int(entry.name) <= MAX_VERSION:
             yield _Place(folder.name, int(entry.name), file, is_there(file))
@@ -255,6 +259,14 @@ def _version_places(folder: Path, findings: _Findings) -> Iterator[_Place]:
                 folder.name,
                 f"folder {entry.name!r} is no version: expected an integer above 0 without leading zeros",
             )
+
+
+def _may_be_folder(path: Path) -> bool:
+    """Return False only where it is none; a link to where we may not look is told by who looks into it."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:
+        return error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
 def _good_name(name: str, findings: _Findings) -> bool:

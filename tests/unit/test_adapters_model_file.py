@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx_files import score_model
 
-from inference_server.adapters.model_file import UnfitError, is_there, read_file, read_model_version
+from inference_server.adapters.model_file import (
+    IncompleteError,
+    UnfitError,
+    is_there,
+    read_file,
+    read_model_version,
+)
 
 
 @pytest.mark.parametrize("version", [0, 1, 300, 2**63 - 1])
@@ -32,6 +38,23 @@ def test_every_truncation_inside_a_field_is_noticed():
             continue
         # What is left is whole fields with a graph among them; vetting judges those.
         assert model[size] in {0x42, 0x72, 0x28}, f"cut at {size} unnoticed"
+
+
+@pytest.mark.parametrize("whole_bytes", [0, 1], ids=["nothing written", "a field short of its end"])
+def test_zeros_that_keep_the_place_of_what_is_to_come_are_not_a_whole_file(whole_bytes):
+    """C2: a copy into space that was reserved ahead ends in zeros: it is not whole, which is told at once.
+
+    Each zero looks like a small field; walked one by one, these would keep a processor busy for minutes.
+    """
+    begun = score_model() * whole_bytes
+    with pytest.raises(IncompleteError, match="not a whole ONNX file"):
+        read_model_version(begun + bytes(2**24))
+
+
+def test_a_file_of_countless_small_fields_is_refused_at_a_bound():
+    """C1: bytes that read as one empty field after another are given up, however many there are."""
+    with pytest.raises(IncompleteError, match="100000 fields or more"):
+        read_model_version(b"\x08\x00" * 2**20)
 
 
 def test_what_is_no_file_leaves_no_descriptor(tmp_path):

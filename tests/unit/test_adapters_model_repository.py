@@ -293,6 +293,55 @@ def test_a_folder_without_permission_hides_no_other_model(nobody):
         assert ids(watched.settle()) == ["closed:1", "momentum:1"]
 
 
+def test_a_version_folder_without_permission_hides_nothing_beside_it(nobody):
+    """C3: a version's folder that is closed keeps its candidate and is told; other files are still found."""
+    with tempfile.TemporaryDirectory() as folder:
+        put(Path(folder) / "momentum" / "1" / "model.onnx", score_model())
+        watched = Watched(Path(folder))
+        (before,) = watched.settle().candidates
+        (Path(folder) / "momentum" / "1").chmod(0)
+        put(Path(folder) / "momentum" / "2" / "model.onnx", score_model(bias=1))
+        scan = watched.settle()
+        assert (ids(scan), scan.candidates[0]) == (["momentum:1", "momentum:2"], before)
+        assert scan.problems == {"momentum": ("version 1: may not be read: no permission",)}
+        (Path(folder) / "momentum" / "1").chmod(0o700)
+
+
+@pytest.mark.parametrize("link", ["elsewhere", "momentum/0"])
+def test_a_link_to_where_nobody_may_look_hides_nothing_beside_it(nobody, link):
+    """C3: beside a link to a closed folder other models, and its model's versions, are found as before."""
+    with tempfile.TemporaryDirectory() as folder:
+        models, closed = Path(folder) / "models", Path(folder) / "closed"
+        (closed / "inner").mkdir(parents=True)
+        put(models / "momentum" / "1" / "model.onnx", score_model())
+        (models / link).symlink_to(closed / "inner")
+        closed.chmod(0)
+        watched = Watched(models)
+        scan = watched.settle()
+        assert ids(scan) == ["momentum:1"]
+        if link == "elsewhere":
+            assert scan.problems == {"elsewhere": ("folder elsewhere: cannot be listed: Permission denied",)}
+        put(models / "late.onnx", score_model("late"))
+        assert ids(watched.settle()) == ["late:1", "momentum:1"]
+        closed.chmod(0o700)
+
+
+def test_a_version_behind_a_link_stays_while_nobody_may_look_there(nobody):
+    """C3: while a version's link leads to a closed folder its candidate stays, and it is told."""
+    with tempfile.TemporaryDirectory() as folder:
+        models, away = Path(folder) / "models", Path(folder) / "away"
+        put(away / "2" / "model.onnx", score_model(bias=2))
+        put(models / "momentum" / "3" / "model.onnx", score_model(bias=3))
+        (models / "momentum" / "2").symlink_to(away / "2")
+        watched = Watched(models)
+        assert ids(watched.settle()) == ["momentum:2", "momentum:3"]
+        away.chmod(0)
+        scan = watched.settle()
+        assert ids(scan) == ["momentum:2", "momentum:3"]
+        assert scan.problems == {"momentum": ("version 2: may not be read: no permission",)}
+        away.chmod(0o700)
+
+
 def test_a_folder_that_cannot_be_listed_counts_as_it_was(nobody, caplog):
     """C3: while the model folder may not be listed its candidates stay, nobody waits; it is logged once."""
     with tempfile.TemporaryDirectory() as folder:
