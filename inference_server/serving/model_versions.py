@@ -13,7 +13,7 @@ The rules:
 - A label follows to another version once that is available, and stays where it is until then.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -101,7 +101,8 @@ class ModelVersions:
         self._served[kept.version] = kept.digest
         self._decisions.published(kept, self._digests(), max(self._usable(), default=0))
         self._settle_labels()
-        if self.default_version() == kept.version:
+        # Going back to a smaller number, what is to be retired for it answers a moment longer.
+        if self._default_of(self._served.keys() - self._to_retire()) == kept.version:
             self._decisions.became_default(kept)
 
     def refused(self, candidate: Candidate, reason: str, *, for_room: bool = False) -> None:
@@ -123,7 +124,9 @@ class ModelVersions:
         return len(self._refused) < before
 
     def set_settings(self, settings: ModelSettings) -> None:
-        """Take over what the operator says of this model."""
+        """Take over what the operator says of this model; what was refused for its contract may be let in."""
+        if settings.allow_contract_change and not self._settings.allow_contract_change:
+            self._refused = {}
         self._settings = settings
         self._settle_labels()
 
@@ -194,14 +197,13 @@ class ModelVersions:
 
         A Retire counts as done at once. One load at a time; retiring comes before loading.
         """
-        aspired = self._aspired()
-        if not self._wanted or aspired.keys() & self._served.keys():
-            labelled = self._labels.values() if self._wanted else ()
-            for version in sorted(self._served.keys() - aspired.keys() - set(labelled)):
-                del self._served[version]
-                return Retire(ServableId(self._name, version))
+        for version in sorted(self._to_retire()):
+            del self._served[version]
+            if self._wanted and (default := self.default_version()):
+                self._decisions.became_default(Kept(default, self._served[default]))
+            return Retire(ServableId(self._name, version))
         if self._loading is None:
-            for _, candidate in sorted(aspired.items(), reverse=True):
+            for _, candidate in sorted(self._aspired().items(), reverse=True):
                 if self._to_load(candidate):
                     self._loading = candidate
                     return Load(candidate)
@@ -284,10 +286,7 @@ class ModelVersions:
 
     def default_version(self) -> int:
         """Return the version that callers get who name none: the pinned or the greatest one; 0: none."""
-        pinned = self._decisions.pinned
-        if pinned and self._served.get(pinned.version) == pinned.digest:
-            return pinned.version
-        return max(self._served, default=0)
+        return self._default_of(self._served)
 
     def statuses(self) -> dict[ServableId, VersionStatus]:
         """Return where each version is that is on its way, or did not get there."""
@@ -380,6 +379,22 @@ class ModelVersions:
             for version, candidate in self._found.items()
             if not self._is_held(candidate) and (version not in self._refused or version in self._served)
         }
+
+    def _default_of(self, served: Collection[int]) -> int:
+        """Return the default version where these of the served ones are left; 0: none."""
+        pinned = self._decisions.pinned
+        if pinned and pinned.version in served and self._served[pinned.version] == pinned.digest:
+            return pinned.version
+        return max(served, default=0)
+
+    def _to_retire(self) -> set[int]:
+        """Return the served versions that nothing keeps in service any more."""
+        if not self._wanted:
+            return set(self._served)
+        aspired = self._aspired().keys()
+        if not aspired & self._served.keys():
+            return set()
+        return self._served.keys() - aspired - set(self._labels.values())
 
     def _aspired(self) -> dict[int, Candidate]:
         if not self._wanted:

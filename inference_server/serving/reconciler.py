@@ -271,7 +271,7 @@ class Reconciler:
             log.info("available %s warm_up_us=%.1f", candidate, loaded.servable.warm_up_ns / 1000)
             if replaced is not None:
                 self._background.begin(self._close(replaced.drain()))
-            if model.default_version() == id_.version:
+            if candidate.digest in {kept.digest for kept in model.remembered.served}:
                 self._background.begin(self._keep(candidate, loaded.model))
 
     def _load_ended(self, task: asyncio.Task[None]) -> None:

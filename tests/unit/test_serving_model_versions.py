@@ -138,6 +138,36 @@ def test_a_rollback_goes_to_what_was_served_not_to_a_smaller_number():
     assert model.remembered.held == {Kept(2, "b"), Kept(3, "c")}, "their files have not changed"
 
 
+def test_a_version_that_callers_went_back_to_by_files_is_what_a_rollback_goes_back_to():
+    """A7: 3 is taken away for 2, then 4 comes: a rollback goes to 2, not to the 3 that was taken away."""
+    model = fresh()
+    find(model, {2: "b", 3: "c"})
+    assert find(model, {2: "b"}) == [Load(file(2, "b")), retire(3)]
+    assert model.remembered.served == (Kept(3, "c"), Kept(2, "b"))
+    find(model, {2: "b", 4: "d"})
+    assert model.roll_back().back_to == Kept(2, "b")
+
+
+def test_a_default_that_changes_because_one_is_retired_is_remembered_too():
+    """A7: with versions side by side nothing is loaded when the greatest is taken away."""
+    model = fresh(All())
+    find(model, {2: "b", 3: "c"})
+    assert find(model, {2: "b"}) == [retire(3)]
+    find(model, {2: "b", 4: "d"})
+    assert model.roll_back().back_to == Kept(2, "b")
+
+
+def test_a_contract_change_that_is_allowed_later_lets_the_refused_file_try_again():
+    """A12: the settings alone change; it is tried once more, and other settings try nothing again."""
+    model = fresh()
+    find(model, {1: "a"})
+    find(model, {1: "a", 2: "b"}, bad="b")
+    model.set_settings(ModelSettings(policy=Latest(2)))
+    assert model.next_action() is None
+    model.set_settings(ModelSettings(policy=Latest(2), allow_contract_change=True))
+    assert carry_out(model) == [Load(file(2, "b"))]
+
+
 def test_the_version_before_goes_on_until_the_old_one_answers():
     """A4: the version rolled back is retired only once the one before is available again."""
     model = fresh()
@@ -430,6 +460,18 @@ def test_unload_takes_every_version_and_load_brings_them_back():
         model.unload()
     model.load({1: file(1, "a")}, ())
     assert carry_out(model) == [Load(file(1, "a"))]
+
+
+def test_an_unload_makes_no_version_the_one_that_callers_got():
+    """What is taken out first leaves another for a moment, which no rollback is to go back to."""
+    model = fresh(All())
+    find(model, {1: "a"})
+    find(model, {1: "a", 2: "b"})
+    model.roll_back()
+    before = model.remembered
+    model.unload()
+    assert carry_out(model) == [retire(1), retire(2)]
+    assert model.remembered == before
 
 
 def test_a_load_says_why_it_did_not_come_about():

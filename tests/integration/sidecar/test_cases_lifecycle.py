@@ -1,5 +1,6 @@
 """Cases of the life cycle that need the whole sidecar: its process, its configuration, its clients."""
 
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -110,6 +111,39 @@ def test_only_the_configuration_changes(tmp_path: Path) -> None:
             eventually(lambda: len(answers) > before, "it goes on answering")
         assert {version for version, _ in answers} == {2, 3}
         assert all(bias == version for version, bias in answers)
+
+
+def test_a_contract_change_that_is_allowed_by_sighup_lets_the_refused_file_in(tmp_path: Path) -> None:
+    """A12: what the reason of the refusal names, done in the configuration, is enough; no file is touched."""
+    models, config = tmp_path / "models", tmp_path / "tickserve.toml"
+    put(nested(models, 1), score_model(bias=1))
+    config.write_text("[model.momentum]\n")
+    with (
+        process_sidecar(models, "--config", str(config)) as sidecar,
+        grpc.insecure_channel(sidecar.target) as channel,
+    ):
+        put(nested(models, 2), score_model(bias=2, contract=score_contract(bias=2, window=30)))
+        eventually(lambda: "allow-contract-change" in problem(channel, "momentum"), "the refusal")
+        assert ask(channel) == (1, 1.0)
+        config.write_text("[model.momentum]\nallow_contract_change = true\n")
+        sidecar.process.send_signal(signal.SIGHUP)
+        eventually(lambda: ask(channel) == (2, 2.0), "the refused file")
+        assert problem(channel, "momentum") == ""
+
+
+def test_a_rollback_after_a_way_back_by_files_goes_to_what_callers_got(tmp_path: Path) -> None:
+    """A7: 3 is taken away, 2 answers, 4 comes: a rollback goes to 2 and its bytes, not to 3."""
+    for version in (2, 3):
+        put(nested(tmp_path, version), score_model(bias=version))
+    with thread_sidecar(tmp_path) as sidecar, grpc.insecure_channel(sidecar.unix) as channel:
+        assert ask(channel) == (3, 3.0)
+        shutil.rmtree(tmp_path / "momentum" / "3")
+        eventually(lambda: states(channel) == {2: "AVAILABLE"}, "the smaller number")
+        put(nested(tmp_path, 4), score_model(bias=4))
+        eventually(lambda: states(channel) == {4: "AVAILABLE"}, "the next good one")
+        done = roll_back(channel)
+        assert (done.from_version, done.to_version) == (4, 2)
+        assert ask(channel) == (2, 2.0)
 
 
 def test_folders_that_are_no_versions(tmp_path: Path) -> None:
