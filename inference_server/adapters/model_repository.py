@@ -233,6 +233,8 @@ class FolderRepository:
         except IncompleteError as error:
             seen.judged, seen.incomplete = True, str(error)
             return
+        if manifest_stamp(place.path) != seen.stamps[1]:
+            raise ChangingError
         seen.judged = True
         seen.candidate = Candidate(ServableId(place.name, version), digest, stamp)
 

@@ -9,6 +9,7 @@ from manual_clock import ManualClock
 from onnx_files import score_model
 from sidecar_inside import put
 
+from inference_server.adapters import model_repository
 from inference_server.adapters.manifest import check_manifest
 from inference_server.adapters.model_file import IncompleteError, UnfitError
 from inference_server.adapters.model_repository import FolderRepository, FolderRepositoryOptions
@@ -137,6 +138,25 @@ def test_a_manifest_written_bit_by_bit_must_be_whole_and_quiet(file, repository)
     manifest_of(file).write_bytes(digest)
     assert repository.scan().candidates[0].digest == sha256(OLD), "it was not quiet yet"
     assert repository.digests() == [sha256(NEW)]
+
+
+def test_a_manifest_that_is_gone_for_a_moment_lets_nothing_through(file, repository, monkeypatch):
+    """C6: removed between the look and the reading, to be written anew, it is waited for."""
+    put(file, OLD)
+    vouch(file, OLD)
+    assert repository.digests() == [sha256(OLD)]
+    put(file, NEW)
+
+    def remove_then_check(path, digest):
+        manifest_of(file).unlink()
+        check_manifest(path, digest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(model_repository, "check_manifest", remove_then_check)
+        assert repository.digests() == [sha256(OLD)]
+    vouch(file, OLD)
+    assert repository.digests() == [sha256(OLD)]
+    assert len(repository.problems()) == 1
 
 
 BAD = {
