@@ -141,6 +141,8 @@ def test_a_rollback_after_a_way_back_by_files_goes_to_what_callers_got(tmp_path:
         eventually(lambda: states(channel) == {2: "AVAILABLE"}, "the smaller number")
         put(nested(tmp_path, 4), score_model(bias=4))
         eventually(lambda: states(channel) == {4: "AVAILABLE"}, "the next good one")
+        shutil.rmtree(tmp_path / "momentum" / "2")
+        sidecar.settle()
         done = roll_back(channel)
         assert (done.from_version, done.to_version) == (4, 2)
         assert ask(channel) == (2, 2.0)
