@@ -1,11 +1,13 @@
 """A verdict as JSON text, the form in which it leaves the vetting process."""
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 from inference_server.core.contract import Contract
 from inference_server.core.tensor import TensorSpec
 from inference_server.serving.vetting import Step, Verdict
+
+T = TypeVar("T")
 
 
 def write_verdict(verdict: Verdict) -> bytes:
@@ -22,23 +24,46 @@ def write_verdict(verdict: Verdict) -> bytes:
 
 
 def read_verdict(text: bytes) -> Verdict:
-    """Read it back. Raises ValueError, KeyError or TypeError for what `write_verdict` did not write."""
-    document = json.loads(text)
+    """Read it back; ValueError for what `write_verdict` does not write.
+
+    A file that got hold of its judge must not pass by an answer that only looks like a verdict.
+    """
+    try:
+        return _read(json.loads(text))
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"no verdict: {error!r}") from None
+
+
+def _read(document: Any) -> Verdict:
     contract = document["contract"]
+    steps = tuple(_read_step(step) for step in document["steps"])
+    if not steps:
+        raise ValueError("no verdict: it has no steps")
     return Verdict(
-        digest=document["digest"],
-        steps=tuple(Step(name, passed, told) for name, passed, told in document["steps"]),
+        digest=_typed(str, document["digest"]),
+        steps=steps,
         contract=None if contract is None else Contract.from_json(contract),
         inputs=tuple(_read_spec(spec) for spec in document["inputs"]),
         outputs=tuple(_read_spec(spec) for spec in document["outputs"]),
-        memory_bytes=int(document["memory_bytes"]),
+        memory_bytes=_typed(int, document["memory_bytes"]),
     )
+
+
+def _read_step(document: Any) -> Step:
+    name, passed, told = document
+    return Step(_typed(str, name), _typed(bool, passed), _typed(str, told))
 
 
 def _write_spec(spec: TensorSpec) -> list[Any]:
     return [spec.name, spec.datatype, list(spec.shape)]
 
 
-def _read_spec(document: list[Any]) -> TensorSpec:
+def _read_spec(document: Any) -> TensorSpec:
     name, datatype, shape = document
-    return TensorSpec(name, datatype, tuple(shape))
+    return TensorSpec(_typed(str, name), datatype, tuple(_typed(int, size) for size in shape))
+
+
+def _typed(kind: type[T], value: object) -> T:
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}, came {value!r:.200}")
+    return value

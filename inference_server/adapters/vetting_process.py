@@ -21,6 +21,7 @@ ATTEMPTS: Final = 2
 CHILD: Final = (sys.executable, "-P", "-m", "inference_server.adapters.vetting_child")
 # The bytes themselves and the runtime's copy: a file of which two do not fit needs no judge.
 LEAST_COPIES: Final = 2
+PIECE_BYTES: Final = 2**20
 CLOSED: Final = "vetting was ended before it had judged this file"
 
 
@@ -64,12 +65,12 @@ class VettingProcess:
         self._closed = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<VettingProcess {f'pid {self._child.pid}' if self._child else 'not running'}>"
+        return f"<VettingProcess {f'pid {self.pid}' if self.pid else 'not running'}>"
 
     @property
     def pid(self) -> int | None:
         """The child's process id; None while none is running."""
-        return self._child.pid if self._child else None
+        return self._child.pid if self._child and self._child.returncode is None else None
 
     async def start(self) -> None:
         """Start the child now, so that the first file need not wait for it. Raises what a start can raise."""
@@ -90,22 +91,22 @@ class VettingProcess:
         cause. Cancelled, the call ends the child; the next one starts another.
         """
         if LEAST_COPIES * len(model) > self._options.memory_bytes:
-            return _failed(model, too_big(self._options.memory_bytes))
+            return await _failed(model, too_big(self._options.memory_bytes))
         reason = CLOSED
         async with self._turn:
             for _ in range(ATTEMPTS):
                 try:
                     return await self._vet(model, expected_name)
                 except _EndedError as error:
-                    return _failed(model, str(error))
+                    return await _failed(model, str(error))
                 except _NoVerdictError as error:
                     reason = str(error)
                 finally:
                     await self._end_unless_idle()
                 if self._closed.is_set():
-                    return _failed(model, CLOSED)
+                    return await _failed(model, CLOSED)
                 log.warning("%s", reason)
-        return _failed(model, reason)
+        return await _failed(model, reason)
 
     async def _vet(self, model: bytes, expected_name: str) -> Verdict:
         try:
@@ -118,7 +119,7 @@ class VettingProcess:
             raise _NoVerdictError(text) from None
         except (EOFError, OSError):
             raise await self._how_it_ended() from None
-        except (ValueError, KeyError, TypeError):
+        except ValueError:
             log.exception("the vetting process gave an answer that cannot be read")
             raise _EndedError("the vetting process gave an answer that cannot be read") from None
         self._idle = True
@@ -148,8 +149,10 @@ class VettingProcess:
             raise RuntimeError("the vetting process was started without pipes")
         for frame in frames:
             child.stdin.write(LENGTH.pack(len(frame)))
-            child.stdin.write(frame)
-        await child.stdin.drain()
+            # Piece by piece: the stream copies at once what the pipe does not take, and calls wait meanwhile.
+            for start in range(0, len(frame), PIECE_BYTES):
+                child.stdin.write(frame[start : start + PIECE_BYTES])
+                await child.stdin.drain()
         return await self._read(child)
 
     async def _read(self, child: asyncio.subprocess.Process) -> bytes:
@@ -174,7 +177,7 @@ class VettingProcess:
             return _EndedError(
                 f"vetting took more than {self._options.cpu_s:g} s of processor time and was ended"
             )
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         return _NoVerdictError(f"the vetting process {how} while it judged this file")
 
     async def _end_unless_idle(self) -> None:
@@ -192,5 +195,13 @@ class VettingProcess:
         await child.wait()
 
 
-def _failed(model: bytes, reason: str) -> Verdict:
-    return Verdict(hashlib.sha256(model).hexdigest(), (Step("vetting", passed=False, text=reason),))
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has no name
+        return f"signal {number}"
+
+
+async def _failed(model: bytes, reason: str) -> Verdict:
+    digest = await asyncio.to_thread(lambda: hashlib.sha256(model).hexdigest())
+    return Verdict(digest, (Step("vetting", passed=False, text=reason),))

@@ -336,6 +336,8 @@ def crash(model, name, memory_bytes=None):
         signal.raise_signal(signal.SIGSEGV)
     if name == "leave":
         os._exit(3)
+    if name == "real-time":
+        os.kill(os.getpid(), signal.SIGRTMIN + 3)
     if name == "print":
         os.write(1, b"a library that prints")
     return None if name == "babble" else judge(model, name, memory_bytes)
@@ -356,6 +358,11 @@ def test_a_file_that_kills_its_judge_is_a_verdict():
         assert verdict.refusal == "the vetting process ended with exit code 3 while it judged this file"
         verdict = await vetting.vet(score_model(None), "babble")
         assert verdict.refusal == "the vetting process gave an answer that cannot be read"
+        verdict = await vetting.vet(score_model(None), "real-time")
+        number = signal.SIGRTMIN + 3
+        assert (
+            verdict.refusal == f"the vetting process was killed by signal {number} while it judged this file"
+        )
         assert (await vetting.vet(score_model(None), "print")).refusal == "", "printing is harmless"
 
     in_process(scenario, child=(sys.executable, "-c", CRASHING))

@@ -115,6 +115,21 @@ def test_a_pool_without_a_start_and_one_whose_child_was_killed_go_on():
     in_pool(scenario)
 
 
+def test_a_file_goes_past_a_child_that_died_idle():
+    """C9: a child that was killed between two files keeps none waiting while another is warm."""
+
+    async def scenario(pool):
+        await pool.start()
+        await eventually(lambda: len(pool.pids) == 2)
+        dead, warm = pool.pids
+        os.kill(dead, signal.SIGKILL)
+        await eventually(lambda: pool.pids == (warm,))
+        assert (await pool.vet(score_model(), "momentum")).refusal == ""
+        assert pool.pids == (warm,)
+
+    in_pool(scenario)
+
+
 def test_closing_a_pool_waits_for_no_hanging_file():
     """F3: closed while every child spins, the pool ends them all and whoever waits is told."""
 

@@ -1,10 +1,14 @@
 """Bounds on a file's vetting: processor time, waiting, room, stack; on real files and real processes."""
 
 import asyncio
+import hashlib
 import os
 import resource
 import signal
 import sys
+import threading
+import tracemalloc
+import types
 
 import psutil
 import pytest
@@ -12,6 +16,7 @@ from eventually import eventually
 from onnx_files import endless_model, score_model
 from vetting_files import deep_tree_model, greedy_model, swelling_model
 
+from inference_server.adapters import vetting_process
 from inference_server.adapters.onnx_session import OnnxSession
 from inference_server.adapters.vetting import vet
 from inference_server.adapters.vetting_process import VettingProcess, VettingProcessOptions
@@ -67,6 +72,41 @@ def test_a_judge_that_stays_stopped_costs_a_good_file_only_time():
         assert gone(pid)
 
     in_process(scenario, VettingProcessOptions(wall_s=4.0))
+
+
+def test_handing_a_file_over_makes_no_copy_of_it():
+    """C9: what the pipe does not take yet is not copied aside, which would hold up all calls."""
+
+    async def scenario(vetting):
+        await vetting.start()
+        model = b"x" * (64 * MIB)
+        tracemalloc.start()
+        assert "cannot be read as ONNX" in (await vetting.vet(model, "momentum")).refusal
+        assert tracemalloc.get_traced_memory()[1] < 16 * MIB
+
+    try:
+        in_process(scenario)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_failed_files_digest_is_reckoned_off_the_event_loop(monkeypatch):
+    """C9: a big file that needs no judge, or kills it, costs the calls beside it no hash of all its bytes."""
+    threads = []
+
+    def recorded(content):
+        threads.append(threading.current_thread())
+        return hashlib.sha256(content)
+
+    monkeypatch.setattr(vetting_process, "hashlib", types.SimpleNamespace(sha256=recorded))
+
+    async def scenario(vetting):
+        verdict = await vetting.vet(bytes(MIB), "m")
+        assert verdict.digest == hashlib.sha256(bytes(MIB)).hexdigest()
+
+    in_process(scenario, VettingProcessOptions(memory_bytes=MIB))
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
 
 
 STOPPING = """
