@@ -61,15 +61,16 @@ async def _check(
 ) -> tuple[Verdict, Verdict | None]:
     vetting = VettingProcess(options)
     try:
-        verdict = await _vet(vetting, path)
-        other = None if against is None or verdict.refusal else await _vet(vetting, against)
+        verdict = await _vet(vetting, path, path)
+        other = None if against is None or verdict.refusal else await _vet(vetting, against, path)
     finally:
         await vetting.close()
     return verdict, other
 
 
-async def _vet(vetting: VettingProcess, path: Path) -> Verdict:
-    name, version = place_of(path)
+async def _vet(vetting: VettingProcess, path: Path, place: Path) -> Verdict:
+    """Vet a file for a place: a copy of what lies there now may have any name."""
+    name, version = place_of(place)
     try:
         check_model_name(name)
         model, _ = await asyncio.to_thread(read_file, path, FolderRepositoryOptions().max_bytes)

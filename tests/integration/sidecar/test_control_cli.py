@@ -190,6 +190,18 @@ def test_check_refuses_another_contract_as_serve_does(tmp_path: Path) -> None:
     assert allowed.stdout.count("features.window: 20 before, 30 now") == 1
 
 
+def test_check_compares_with_a_copy_under_any_name(tmp_path: Path) -> None:
+    """C4: what is kept of the file that lies there now is compared as if it still lay in its place."""
+    new, old = tmp_path / "momentum.onnx", tmp_path / "before lunch.bak"
+    put(new, score_model("momentum", contract=score_contract("momentum", window=30)))
+    put(old, score_model("momentum"))
+    refused = command("check", new, "--against", old)
+    assert (refused.exit_code, "features.window: 20 before, 30 now" in refused.stderr) == (1, True)
+    put(old, score_model("reversion"))
+    other = command("check", new, "--against", old)
+    assert (other.exit_code, "it is for the model 'reversion'" in other.stderr) == (1, True)
+
+
 def test_the_flags_of_serve_hold(models: Path, tmp_path: Path) -> None:
     """State that outlives a restart, a bound on memory, a contract that may change: each as it was said."""
     state = tmp_path / "state"
