@@ -94,10 +94,13 @@ class Operator:
         if model is None:
             raise NotFoundError(f"no model {name!r} in the repository")
         await self._reconciler.until(lambda: not model.busy)
+        overtaken = RefusedError(f"model {name!r}: another load or unload came after this one")
+        if not model.wanted:
+            raise overtaken
         if model.load_failure:
             raise RefusedError(f"model {name!r} is not loaded as asked: {model.load_failure}")
-        if not model.wanted or any(model.served.get(version) != it for version, it in digests.items()):
-            raise RefusedError(f"model {name!r}: another load or unload came after this one")
+        if any(model.served.get(version) != digest for version, digest in digests.items()):
+            raise overtaken
         await self._reconciler.record()
 
     async def unload(self, name: str) -> None:

@@ -12,6 +12,7 @@ from servables import FunctionServable
 from sidecar_inside import VettingInThread, inside, put
 
 from inference_server.adapters.model_repository import FolderRepositoryOptions
+from inference_server.adapters.onnx_servable import OnnxServable
 from inference_server.adapters.vetting_process import VettingProcess, VettingProcessOptions
 from inference_server.core.errors import NotFoundError, UnavailableError
 from inference_server.core.servable import ServableId, State
@@ -335,6 +336,34 @@ def test_a_call_in_flight_completes_on_the_version_it_began_with(tmp_path):
             (answer,) = await in_flight
             assert answer.servable is old
             await retiring
+
+    run(scenario)
+
+
+def test_the_old_version_is_destroyed_off_the_request_path(tmp_path, monkeypatch):
+    """A18: while the old version takes its time to close, the new one answers on the same event loop."""
+    file = tmp_path / "momentum.onnx"
+    put(file, score_model(bias=1))
+    closing, go_on, closed_by = threading.Event(), threading.Event(), []
+    close = OnnxServable.close
+
+    def close_slowly(servable):
+        closed_by.append(threading.current_thread())
+        closing.set()
+        go_on.wait(10)
+        close(servable)
+
+    async def scenario():
+        async with inside(tmp_path) as parts:
+            await parts.settled()
+            monkeypatch.setattr(OnnxServable, "close", close_slowly)
+            put(file, score_model(bias=2))
+            await asyncio.to_thread(closing.wait, 10)
+            assert await parts.ask() == (1, 2.0)
+            assert closed_by != [threading.current_thread()]
+            assert parts.loader.sessions == 2, "it is still closing"
+            go_on.set()
+            await eventually(lambda: parts.loader.sessions == 1)
 
     run(scenario)
 

@@ -1,5 +1,6 @@
 """Load and unload by `tritonclient`: under explicit control, and refused where control is by files."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -203,6 +204,72 @@ def test_unloading_lets_the_calls_in_flight_end(sidecar: ThreadSidecar) -> None:
         assert not client.is_model_ready("slow")
         assert ended.wait(30)
         assert isinstance(answers[0], triton.InferResult), answers
+
+
+def test_an_unload_waits_for_the_load_under_way(
+    sidecar: ThreadSidecar, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A16: unloaded while it loads, it is never served; both callers are told once the load has ended."""
+    slow = {"file:1/model.onnx": endless_model(turns=300_000)}
+    told: list[InferenceServerException | None] = []
+    caplog.set_level(logging.INFO)
+
+    def load() -> None:
+        with triton.InferenceServerClient(sidecar.tcp) as client:
+            try:
+                client.load_model("slow", files=slow)
+            except InferenceServerException as error:
+                told.append(error)
+            else:
+                told.append(None)
+
+    with triton.InferenceServerClient(sidecar.tcp) as client:
+        loading = threading.Thread(target=load)
+        loading.start()
+        eventually(lambda: index(client).get(("slow", "1"), ("",))[0] == "LOADING", "the load is under way")
+        client.unload_model("slow")
+        assert " 0 loading" in repr(sidecar.sidecar.reconciler)
+        loading.join(30)
+        (error,) = told
+        assert error is not None
+        assert error.status() == "StatusCode.FAILED_PRECONDITION"
+        assert "another load or unload came after this one" in error.message()
+        assert not client.is_model_ready("slow")
+        assert "available model=slow" not in caplog.text
+        client.load_model("slow", files=slow)
+        assert client.is_model_ready("slow")
+
+
+def test_many_clients_load_and_unload_one_model(sidecar: ThreadSidecar) -> None:
+    """A14: each call is done or refused with a reason, and what comes last is what holds.
+
+    A thousand times by 32 threads is what the loader takes in test_onnx_servable_sharing.py.
+    """
+    together = threading.Barrier(8)
+    strange: list[str] = []
+
+    def churn() -> None:
+        with triton.InferenceServerClient(sidecar.unix) as client:
+            together.wait(30)
+            for _ in range(25):
+                for ask in (client.load_model, client.unload_model):
+                    try:
+                        ask("momentum")
+                    except InferenceServerException as error:
+                        if error.status() != "StatusCode.FAILED_PRECONDITION":
+                            strange.append(str(error))
+
+    threads = [threading.Thread(target=churn) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert strange == []
+    with triton.InferenceServerClient(sidecar.unix) as client:
+        client.load_model("momentum")
+        assert score(client, "momentum") == 6
+        client.unload_model("momentum")
+        assert index(client) == {("momentum", "7"): ("UNAVAILABLE", "not loaded; control is explicit")}
 
 
 def test_an_upload_beyond_the_bound_of_a_message_is_refused(models: Path) -> None:
