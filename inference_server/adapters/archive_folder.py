@@ -17,7 +17,9 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Self
@@ -30,6 +32,10 @@ log: Final = logging.getLogger(__name__)
 
 MAX_MODEL_BYTES: Final = 2 * 2**30  # more than an ONNX file can have
 OURS_ALONE: Final = 0o700
+LOCK_NAME: Final = "lock"
+TEMPORARY_PREFIX: Final = "tickserve-temporary-"
+# A temporary folder younger than this may be about to be locked.
+ABANDONED_S: Final = 60.0
 STATE_SUFFIX: Final = ".json"
 BYTES_SUFFIX: Final = ".onnx"
 PART_SUFFIX: Final = ".part"
@@ -52,7 +58,7 @@ class FolderArchive:
         self._part_suffix = f".{secrets.token_hex(4)}{PART_SUFFIX}"
         with _told("the state folder cannot be used"):
             _make(folder)
-            self._lock: int | None = _locked(folder / "lock")
+            self._lock: int | None = _locked(folder / LOCK_NAME)
         try:
             with _told("the state folder cannot be used"):
                 _make(self._models)
@@ -208,11 +214,24 @@ def open_archive(folder: Path | None) -> FolderArchive:
             reason = f"{error} folder={folder}"
     log.warning("rollbacks will not outlive this process: %s", reason)
     with _told("no temporary folder can be made"):
-        temporary = Path(tempfile.mkdtemp(prefix="tickserve-"))
+        _remove_abandoned()
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX))
     archive = FolderArchive(temporary, temporary=True)
     if folder is not None:
         archive.borrow(folder)
     return archive
+
+
+def _remove_abandoned() -> None:
+    """Remove the temporary archives of sidecars that were killed: nobody else would, and they hold models."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{TEMPORARY_PREFIX}*"):
+        with contextlib.suppress(OSError, ArchiveError):  # ArchiveError: its sidecar lives
+            found = folder.lstat()
+            ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+            if ours and time.time() - found.st_mtime > ABANDONED_S:
+                lock = _locked(folder / LOCK_NAME)
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
 
 
 @contextlib.contextmanager

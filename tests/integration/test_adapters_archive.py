@@ -443,6 +443,28 @@ def test_a_temporary_archive_leaves_nothing(
     assert repr(archive) == f"<FolderArchive {made}, closed>"
 
 
+def test_what_a_killed_sidecar_left_is_removed_by_the_next_temporary_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C8: what kill -9 leaves cannot fill the disk; whatever lives, is new, or is somebody's stays."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left, living, fresh = (tmp_path / f"tickserve-temporary-{name}" for name in ("left", "living", "fresh"))
+    state, link = tmp_path / "tickserve-state", tmp_path / "tickserve-temporary-link"
+    for path in (left, fresh, state):
+        with FolderArchive(path) as one:
+            one.keep(DIGEST, BYTES)
+    link.symlink_to(state)
+    with FolderArchive(living, temporary=True):
+        for path in (left, living, state):
+            os.utime(path, (1, 1))
+        os.utime(link, (1, 1), follow_symlinks=False)
+        before = open_files()
+        with open_archive(None):
+            assert set(tmp_path.iterdir()) >= {living, fresh, state, link}
+            assert not left.exists()
+        assert open_files() == before
+
+
 def test_with_its_folder_it_says_nothing_to_worry_about(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
