@@ -39,6 +39,7 @@ STACK_BYTES: Final = 2**20
 NICENESS: Final = 10
 _PR_SET_PDEATHSIG: Final = 1
 _STATM: Final = Path("/proc/self/statm")
+_OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
 
 
 def write_frame(stream: BinaryIO, content: bytes) -> None:
@@ -98,6 +99,9 @@ def _leave_the_server_alone() -> None:
     if sys.platform == "linux":
         # A file that makes this process spin must not outlive a server that was killed.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # Where a machine or container has less memory than the bound, this process is to go, not the server.
+        with contextlib.suppress(OSError):
+            _OOM_SCORE.write_text("1000")
 
 
 def _bound_memory(memory_bytes: int) -> None:

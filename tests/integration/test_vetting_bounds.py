@@ -9,6 +9,7 @@ import sys
 import threading
 import tracemalloc
 import types
+from pathlib import Path
 
 import psutil
 import pytest
@@ -72,6 +73,21 @@ def test_a_judge_that_stays_stopped_costs_a_good_file_only_time():
         assert gone(pid)
 
     in_process(scenario, VettingProcessOptions(wall_s=4.0))
+
+
+def readiness_to_go(pid):
+    """Return how much rather than others the system ends this process: 1000 is first of all."""
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+def test_where_memory_runs_out_it_is_the_judge_that_goes():
+    """C9: the system is told to end the vetting process before any other, whatever the bounds allow it."""
+
+    async def scenario(vetting):
+        await vetting.start()
+        assert readiness_to_go(vetting.pid) == 1000
+
+    in_process(scenario)
 
 
 def test_handing_a_file_over_makes_no_copy_of_it():
