@@ -30,6 +30,8 @@ ANSWERS: Final = (
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.FAILED_PRECONDITION,
 )
+# How grpcio's own account of a connection that was not made begins; its end names the cause.
+UNREACHABLE: Final = ("failed to connect to all addresses", "errors resolving")
 
 
 class CallError(Exception):
@@ -104,9 +106,18 @@ class Caller:
         try:
             return call(request, timeout=self.timeout_s)
         except grpc.RpcError as error:
-            if error.code() in ANSWERS:
-                raise CallError(error.details()) from None
-            raise CallError(f"{self.target}: {error.code().name}: {error.details()}") from None
+            raise CallError(self._told(error)) from None
+
+    def _told(self, error: grpc.RpcError) -> str:
+        code, details = error.code(), error.details() or ""
+        if code in ANSWERS:
+            return details
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return f"{self.target}: no answer within {self.timeout_s:g} s"
+        if details.startswith(UNREACHABLE):
+            cause = details.rpartition(": ")[2].rstrip("]")
+            return f"{self.target}: no sidecar can be reached there: {cause}"
+        return f"{self.target}: {code.name}: {details}"
 
 
 @contextlib.contextmanager

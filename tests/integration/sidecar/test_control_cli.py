@@ -1,6 +1,7 @@
 """What an operator does on the command line, with a real sidecar."""
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -140,7 +141,7 @@ def test_a_model_is_loaded_and_unloaded_by_hand(explicit: Cli, models: Path, tmp
         (["load", "m:01", "no.onnx"], 2, "expected MODEL, MODEL:VERSION or MODEL:LABEL"),
         (["load", "m", "no.onnx"], 1, "no.onnx: is not there"),
         (["predict", f"m:{2**63}", "1"], 2, "expected MODEL, MODEL:VERSION or MODEL:LABEL"),
-        (["rollback", "m", "--target", "unix:/nowhere.sock"], 1, "unix:/nowhere.sock: UNAVAILABLE"),
+        (["rollback", "m", "--target", "unix:/nowhere.sock"], 1, "reached there: No such file or directory"),
         (["serve", "--max-memory", "lots"], 2, 'such as "4 GiB"'),
         (["serve", "--allow-contract-change", "../m"], 2, "../m"),
         (["serve", "--control", "magic"], 2, "explicit"),
@@ -151,6 +152,16 @@ def test_wrong_usage_says_what_was_expected(arguments: list[str], code: int, tex
     ran = command(*arguments)
     assert (ran.exit_code, ran.stdout) == (code, "")
     assert text in ran.stderr
+
+
+def test_an_address_where_nobody_answers_is_told_with_the_time_waited() -> None:
+    """What listens there and says nothing costs the deadline, and the line says how long that was."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        target = f"127.0.0.1:{silent.getsockname()[1]}"
+        ran = command("resume", "m", "--target", target, "--timeout-s", "0.2")
+    assert (ran.exit_code, ran.stderr) == (1, f"inference-server: {target}: no answer within 0.2 s\n")
 
 
 def test_no_option_is_cut_off_in_the_help(monkeypatch: pytest.MonkeyPatch) -> None:

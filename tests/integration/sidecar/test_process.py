@@ -170,11 +170,13 @@ def test_a_port_in_use_is_one_clear_line(models: Path) -> None:
     ("arguments", "code", "text"),
     [
         (["serve", "--listen", "0.0.0.0:0"], 1, "--allow-remote-plaintext"),
-        (["serve", "--listen", "nowhere"], 2, "expected unix:/PATH or HOST:PORT"),
-        (["serve", "--http", "10.0.0.1:80"], 2, "loopback"),
+        (["serve", "--listen", "nowhere"], 2, "--listen nowhere: expected unix:/PATH or HOST:PORT"),
+        (["serve", "--http", "10.0.0.1:80"], 2, "--http 10.0.0.1:80: expected a loopback HOST:PORT"),
+        (["serve", "--http", "nowhere"], 2, "--http nowhere: expected a loopback HOST:PORT, or 'off'"),
         (["serve", "--config", "no.toml"], 2, "no.toml: No such file"),
         (["serve", "--log-level", "loud"], 2, "loud"),
-        (["status", "--target", "unix:/nowhere.sock"], 1, "UNAVAILABLE"),
+        (["status", "--target", "unix:/nowhere.sock"], 1, "no sidecar can be reached"),
+        (["status", "--target", "127.0.0.1"], 2, "--target 127.0.0.1: expected unix:/PATH or HOST:PORT"),
         (["status", "--watch", "--json"], 2, "do not go together"),
         (["predict", "one:X", "1", "--target", "unix:/nowhere.sock"], 2, "expected MODEL"),
         (["predict", "one:²", "1"], 2, "expected MODEL"),
@@ -187,6 +189,18 @@ def test_wrong_usage_is_one_clear_line(arguments: list[str], code: int, text: st
     done = command(*arguments)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False)
     assert text in done.stderr
+
+
+def test_a_wrong_address_in_the_configuration_names_the_file(tmp_path: Path) -> None:
+    """Which of file and flag it was is said, with the key."""
+    config = tmp_path / "serve.toml"
+    for text, told in (
+        ('listen = ["nowhere"]', f"{config}: listen: nowhere: expected unix:/PATH or HOST:PORT"),
+        ('http = "10.0.0.1:80"', f"{config}: http: 10.0.0.1:80: expected a loopback HOST:PORT, or 'off'"),
+    ):
+        config.write_text(text)
+        done = command("serve", "--config", config)
+        assert (done.returncode, done.stderr) == (2, f"inference-server: {told}\n")
 
 
 def test_the_configuration_file_is_followed(tmp_path: Path) -> None:
