@@ -29,10 +29,11 @@ class Decisions:
 
     def __init__(self, remembered: Remembered) -> None:
         self._remembered = remembered
-        # What was remembered before a rollback that has not come about yet.
-        self._undo: Remembered | None = None
+        # A rollback that has not come about yet, and what was remembered before it.
+        self._under_way: tuple[RolledBack, Remembered] | None = None
         self._rollback_failure = ""
         self._pin_failure = ""
+        self._pin_wants_room = False
 
     def __repr__(self) -> str:
         pinned = f"{self.pinned.version} pinned" if self.pinned else "nothing pinned"
@@ -56,7 +57,12 @@ class Decisions:
     @property
     def rolling_back(self) -> bool:
         """Whether a rollback has not come about yet."""
-        return self._undo is not None
+        return self._under_way is not None
+
+    @property
+    def back_from(self) -> Kept | None:
+        """What answers until a rollback has come about; None without one under way."""
+        return self._under_way[0].back_from if self._under_way else None
 
     @property
     def rollback_failure(self) -> str:
@@ -68,9 +74,9 @@ class Decisions:
         """Why what is pinned cannot be served; empty: it can."""
         return self._pin_failure
 
-    def is_held(self, digest: str) -> bool:
-        """Whether these bytes are not to be served, under any number."""
-        return any(kept.digest == digest for kept in self._remembered.held)
+    def is_held(self, kept: Kept) -> bool:
+        """Whether these bytes are not to be served, under any number but that of the pin."""
+        return kept != self.pinned and any(held.digest == kept.digest for held in self._remembered.held)
 
     def before(self, now: Kept) -> Kept | None:
         """Return what callers got before they got this; None where that is not known."""
@@ -79,15 +85,19 @@ class Decisions:
     def found(self, digests: Mapping[int, str]) -> None:
         """Take note of what lies there, by version.
 
-        What is held stays so while its file is gone, and while it lies there under another number.
+        What is held stays so while its file is gone, and while it lies there under another number; what a
+        rollback goes back from also until that has come about.
         """
         held = frozenset(
-            kept for kept in self._remembered.held if digests.get(kept.version, kept.digest) == kept.digest
+            kept
+            for kept in self._remembered.held
+            if kept == self.back_from or digests.get(kept.version, kept.digest) == kept.digest
         )
         pinned = self.pinned
         if pinned and not held and digests.get(pinned.version) == pinned.digest:
-            pinned = None
-        self._remembered = replace(self._remembered, held=held, pinned=pinned)
+            self._unpin(held)
+        else:
+            self._remembered = replace(self._remembered, held=held)
 
     def published(self, kept: Kept, digests: Mapping[int, str], wanted_version: int) -> None:
         """Take note of a version that answers now.
@@ -95,39 +105,60 @@ class Decisions:
         `digests` is what lies there by version, `wanted_version` the one of it that callers would get.
         """
         if kept == self.pinned:
-            self._undo = None
-        elif self.pinned and kept.version == wanted_version:
+            self._under_way = None
+            self._pin_failure = ""
+        elif self.pinned and kept.version in (wanted_version, self.pinned.version):
             lying = set(digests.values())
-            held = frozenset(held for held in self._remembered.held if held.digest in lying)
-            self._remembered = replace(self._remembered, pinned=None, held=held)
-            self._undo = None
+            good = self.pinned.digest
+            self._unpin(frozenset(held for held in self._remembered.held if held.digest in lying - {good}))
 
     def became_default(self, kept: Kept) -> None:
         """Take note of what callers get from now on."""
+        self._rollback_failure = ""
         if self._remembered.served[-1:] != (kept,):
             served = (*self._remembered.served, kept)[-MAX_KEPT:]
             self._remembered = replace(self._remembered, served=served)
 
-    def pin_failed(self, reason: str) -> bool:
-        """Take note that what is pinned cannot be served; say whether a rollback is undone thereby."""
-        if self._undo is None:
-            self._pin_failure = reason
-            return False
-        self._remembered, self._undo = self._undo, None
-        self._rollback_failure = reason
-        return True
+    def pin_failed(self, reason: str, *, for_room: bool = False) -> None:
+        """Take note that what is pinned cannot be served; a rollback that has not come about is undone."""
+        if self._under_way is None:
+            self._pin_failure, self._pin_wants_room = reason, for_room
+        else:
+            self.rollback_failed(reason)
 
-    def roll_back(self, done: RolledBack, unserved: Collection[Kept], *, answers: bool) -> None:
+    def room_freed(self) -> bool:
+        """Try what is pinned again where it was refused for want of memory; say whether it was."""
+        again = bool(self._pin_failure) and self._pin_wants_room
+        if again:
+            self._pin_failure = ""
+        return again
+
+    def rollback_failed(self, reason: str) -> None:
+        """Undo a rollback that has not come about; labels that were set since then stay."""
+        if self._under_way is None:
+            return
+        done, before = self._under_way
+        moved_back = {
+            label: before.labels.get(label, 0)
+            for label in done.moved_labels
+            if self.labels.get(label) == done.back_to.version
+        }
+        labels = {label: version for label, version in {**self.labels, **moved_back}.items() if version}
+        self._remembered = replace(before, labels=labels)
+        self._under_way = None
+        self._rollback_failure = reason
+
+    def roll_back(self, done: RolledBack, not_chosen: Collection[Kept], *, answers: bool) -> None:
         """Pin and hold; `answers`: what it goes back to is available already."""
         history = self._remembered.served
         back_to = done.back_to
-        self._undo = None if answers else self._remembered
+        self._under_way = None if answers else (done, self._remembered)
         self._rollback_failure = self._pin_failure = ""
         self._remembered = replace(
             self._remembered,
             served=history[: history.index(back_to) + 1] if back_to in history else (back_to,),
             pinned=back_to,
-            held=(self._remembered.held | frozenset(unserved) | {done.back_from}) - {back_to},
+            held=(self._remembered.held | frozenset(not_chosen) | {done.back_from}) - {back_to},
             labels={**self.labels, **dict.fromkeys(done.moved_labels, back_to.version)},
         )
 
@@ -135,9 +166,7 @@ class Decisions:
         """Forget pin and holds; say whether there were any."""
         if not self.pinned and not self._remembered.held:
             return False
-        self._undo = None
-        self._pin_failure = ""
-        self._remembered = replace(self._remembered, pinned=None, held=frozenset())
+        self._unpin(frozenset())
         return True
 
     def set_label(self, label: str, version: int) -> None:
@@ -148,3 +177,8 @@ class Decisions:
         """Forget a label."""
         labels = {name: version for name, version in self.labels.items() if name != label}
         self._remembered = replace(self._remembered, labels=labels)
+
+    def _unpin(self, held: frozenset[Kept]) -> None:
+        self._remembered = replace(self._remembered, pinned=None, held=held)
+        self._under_way = None
+        self._pin_failure = ""

@@ -99,7 +99,7 @@ class ModelVersions:
         self._loading = None
         kept = _kept(candidate)
         self._served[kept.version] = kept.digest
-        self._decisions.published(kept, self._digests(), max(self._usable(), default=0))
+        self._decisions.published(kept, self._digests(), max(self._picked(), default=0))
         self._settle_labels()
         # Going back to a smaller number, what is to be retired for it answers a moment longer.
         if self._default_of(self._served.keys() - self._to_retire()) == kept.version:
@@ -110,7 +110,8 @@ class ModelVersions:
         self._loading = None
         if self._found.get(candidate.id.version) == candidate:  # what came meanwhile is not refused
             self._refused[candidate.id.version] = _Refusal(candidate, reason, for_room)
-        if self._is_pinned(candidate) and self._decisions.pin_failed(reason):
+        if self._is_pinned(candidate):
+            self._decisions.pin_failed(reason, for_room=for_room)
             self._settle_labels()
 
     def postponed(self) -> None:
@@ -121,7 +122,7 @@ class ModelVersions:
         """Try again what was refused for want of memory; say whether there is any."""
         before = len(self._refused)
         self._refused = {version: it for version, it in self._refused.items() if not it.for_room}
-        return len(self._refused) < before
+        return self._decisions.room_freed() or len(self._refused) < before
 
     def set_settings(self, settings: ModelSettings) -> None:
         """Take over what the operator says of this model; what was refused for its contract may be let in."""
@@ -143,30 +144,33 @@ class ModelVersions:
         if not self._wanted:
             raise RefusedError(f"model {self._name!r} is not loaded")
         self._wanted = False
+        self._decisions.rollback_failed("it was unloaded meanwhile")
+        self._settle_labels()
 
     def roll_back(self) -> RolledBack:
         """Pin what answered before; `rolling_back` until it answers or failed."""
         version = self.default_version()
-        if not version:
+        if not version or not self._wanted:
             raise RefusedError(f"model {self._name!r} has no available version to roll back from")
-        if self.rolling_back:
-            raise RefusedError(f"model {self._name!r} is being rolled back already")
+        self._refuse_while_rolling_back()
         now = Kept(version, self._served[version])
         before = self._before(now)
         labels = [label for label, named in self._labels.items() if named == now.version != before.version]
         done = RolledBack(now, before, tuple(sorted(labels)))
-        unserved = [
-            _kept(candidate)
-            for candidate in self._found.values()
-            if candidate.digest not in (before.digest, self._served.get(candidate.id.version))
+        came = [*self._found.values(), *filter(None, (self._loading,))]
+        not_chosen = [
+            kept
+            for kept in map(_kept, came)
+            if kept.version == before.version or kept.digest != self._served.get(kept.version)
         ]
         answers = self._served.get(before.version) == before.digest
-        self._decisions.roll_back(done, unserved, answers=answers)
+        self._decisions.roll_back(done, not_chosen, answers=answers)
         self._settle_labels()
         return done
 
     def resume(self) -> None:
         """Forget pin and holds: what lies in the repository counts again."""
+        self._refuse_while_rolling_back()
         if not self._decisions.resume():
             raise RefusedError(f"model {self._name!r} is not rolled back")
 
@@ -211,7 +215,7 @@ class ModelVersions:
 
     def wants(self, candidate: Candidate) -> bool:
         """Whether a candidate whose load has come to its end is still to be published."""
-        return self._wanted and not self._is_held(candidate)
+        return candidate.id.version in self._aspired() and not self._is_held(candidate)
 
     def replaced_by(self, candidate: Candidate) -> int:
         """Return the version whose callers get the candidate once it is published; 0: nobody's.
@@ -223,7 +227,10 @@ class ModelVersions:
             return 0
         if version in self._served:
             return version
-        becomes_default = version == max(self._usable(), default=0) or default not in self._aspired()
+        if self.rolling_back or default == self.pinned_version:
+            becomes_default = version == max(self._picked(), default=0)
+        else:
+            becomes_default = version > default or default not in self._aspired()
         return default if becomes_default else 0
 
     @property
@@ -345,6 +352,10 @@ class ModelVersions:
 
     # Within.
 
+    def _refuse_while_rolling_back(self) -> None:
+        if self.rolling_back:
+            raise RefusedError(f"model {self._name!r} is being rolled back already")
+
     def _refusals_told(self) -> list[str]:
         return [
             f"version {version}: {'the new file is refused' if version in self._served else 'refused'}: "
@@ -364,7 +375,11 @@ class ModelVersions:
         """Return what callers got before; where that is not known, the next smaller version that answers."""
         if before := self._decisions.before(now):
             return before
-        smaller = [version for version in self._served if version < now.version]
+        smaller = [
+            version
+            for version, digest in self._served.items()
+            if version < now.version and digest != now.digest
+        ]
         if not smaller:
             raise RefusedError(
                 f"model {self._name!r} has nothing to roll back to: "
@@ -382,9 +397,9 @@ class ModelVersions:
 
     def _default_of(self, served: Collection[int]) -> int:
         """Return the default version where these of the served ones are left; 0: none."""
-        pinned = self._decisions.pinned
-        if pinned and pinned.version in served and self._served[pinned.version] == pinned.digest:
-            return pinned.version
+        for kept in filter(None, (self._decisions.back_from, self._decisions.pinned)):
+            if kept.version in served and self._served[kept.version] == kept.digest:
+                return kept.version
         return max(served, default=0)
 
     def _to_retire(self) -> set[int]:
@@ -392,21 +407,27 @@ class ModelVersions:
         if not self._wanted:
             return set(self._served)
         aspired = self._aspired().keys()
-        if not aspired & self._served.keys():
-            return set()
+        if self.rolling_back or not aspired & self._served.keys():
+            return set()  # callers get what answers now until what they are to get instead does
         return self._served.keys() - aspired - set(self._labels.values())
 
     def _aspired(self) -> dict[int, Candidate]:
         if not self._wanted:
             return {}
+        aspired = self._picked()
+        pinned = self._decisions.pinned
+        if pinned is None or self._decisions.pin_failure:
+            return aspired
+        if pinned.version not in aspired or pinned.version in self._refused:
+            id_ = ServableId(self._name, pinned.version)
+            aspired[pinned.version] = Candidate(id_, pinned.digest, "", Source.ARCHIVE)
+        return aspired
+
+    def _picked(self) -> dict[int, Candidate]:
+        """Return what the policy and the labels pick of what lies there."""
         usable = self._usable()
         versions = aspired_versions(self._settings.policy, usable) | set(self._wanted_labels().values())
-        aspired = {version: usable[version] for version in versions & usable.keys()}
-        pinned = self._decisions.pinned
-        if pinned and not self._decisions.pin_failure:
-            kept = Candidate(ServableId(self._name, pinned.version), pinned.digest, "", Source.ARCHIVE)
-            aspired.setdefault(pinned.version, kept)
-        return aspired
+        return {version: usable[version] for version in versions & usable.keys()}
 
     def _digests(self) -> dict[int, str]:
         return {version: candidate.digest for version, candidate in self._found.items()}
@@ -415,7 +436,7 @@ class ModelVersions:
         return self._decisions.pinned == _kept(candidate)
 
     def _is_held(self, candidate: Candidate) -> bool:
-        return self._decisions.is_held(candidate.digest)
+        return self._decisions.is_held(_kept(candidate))
 
     def _to_load(self, candidate: Candidate) -> bool:
         version = candidate.id.version
