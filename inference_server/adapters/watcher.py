@@ -1,18 +1,20 @@
 """Tells when the model folder may have changed: by file events, else by polling, and now and then anyway.
 
-What looks at the disk again and again does so in a thread: a look that waits, for a journal that is being
-written or for a network, would hold up the calls.
+All of it looks at the disk in a thread: to begin a watch on a thousand models takes a twentieth of a second,
+and a look that waits, for a journal that is being written or for a network, would hold up the calls.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Collection
+import threading
+from collections.abc import AsyncIterator, Collection, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from watchfiles import Change, awatch
+from watchfiles import Change, watch
 
 log: Final = logging.getLogger(__name__)
 
@@ -59,32 +61,52 @@ class FolderWatcher:
             await asyncio.gather(listening, return_exceptions=True)
 
     async def _listen(self, changed: asyncio.Event) -> None:
-        while True:
-            pause_s = self._options.poll_ms / 1000
-            try:
-                if await asyncio.to_thread(self._folder.is_dir):
-                    await self._watch(changed)
-                    changed.set()
-            except (FileNotFoundError, PermissionError):  # of this moment; whoever looks sees what is wrong
-                changed.set()
-            except Exception as error:  # noqa: BLE001 - the Rust side raises many kinds; we go on
-                if self._polling:
-                    log.warning("polling the model folder failed, trying again: %s", error)
-                    pause_s = self._options.rescan_s
-                else:
-                    log.warning("file events are not available, polling the model folder instead: %s", error)
-                    self._polling = True
-            await asyncio.sleep(pause_s)
+        # Of its own: it waits there nearly all the time, and the threads that all others share are few.
+        thread = ThreadPoolExecutor(1, thread_name_prefix="watch")
+        try:
+            while True:
+                pause_s = await self._watch(changed, thread)
+                await asyncio.sleep(pause_s)
+        finally:
+            thread.shutdown(wait=False)
 
-    async def _watch(self, changed: asyncio.Event) -> None:
-        """Report changes until there are places that the watch does not reach: the caller begins another."""
+    async def _watch(self, changed: asyncio.Event, thread: Executor) -> float:
+        """Report changes as long as one watch reaches all places; return the pause before the next, in s."""
+        loop = asyncio.get_running_loop()
+        ended = threading.Event()
+        looks = self._looks(ended)
+        try:
+            while (tell := await loop.run_in_executor(thread, next, looks, None)) is not None:
+                if tell:
+                    changed.set()
+        except (FileNotFoundError, PermissionError):  # of this moment; whoever looks sees what is wrong
+            changed.set()
+        except Exception as error:  # noqa: BLE001 - the Rust side raises many kinds; we go on
+            if self._polling:
+                log.warning("polling the model folder failed, trying again: %s", error)
+                return self._options.rescan_s
+            log.warning("file events are not available, polling the model folder instead: %s", error)
+            self._polling = True
+        finally:
+            ended.set()
+        return self._options.poll_ms / 1000
+
+    def _looks(self, ended: threading.Event) -> Iterator[bool]:
+        """Watch, and yield at each look whether there is anything to tell; in a thread.
+
+        It ends when `ended` is set, when there is no folder, and when there are places that the watch does
+        not reach, which is to be told too.
+        """
         options = self._options
-        watched = await asyncio.to_thread(_identity, self._folder)
-        changes = awatch(
+        if not self._folder.is_dir():
+            return
+        watched = _identity(self._folder)
+        changes = watch(
             self._folder,
             watch_filter=_tells,
             debounce=options.debounce_ms,
             step=max(1, options.debounce_ms // 5),
+            stop_event=ended,
             force_polling=self._polling,
             poll_delay_ms=options.poll_ms,
             # A link to the folder that is turned to another is no event in either: looked at now and then.
@@ -92,15 +114,14 @@ class FolderWatcher:
             yield_on_timeout=True,
             ignore_permission_denied=True,
         )
-        changed.set()
+        yield True
         begun = False
-        async with contextlib.aclosing(changes):
-            async for told in changes:
-                if told or not begun:
-                    begun = True  # what came before the watch stood is looked at now
-                    changed.set()
-                if await asyncio.to_thread(self._outlived, told, watched):
-                    return
+        for told in changes:
+            yield bool(told) or not begun  # what came before the watch stood is looked at now
+            begun = True
+            if self._outlived(told, watched):
+                yield True
+                return
 
     def _outlived(self, told: Collection[tuple[Change, str]], watched: tuple[int, int]) -> bool:
         """Tell whether the watched folder is another now, or a link to another has come into it.

@@ -5,10 +5,12 @@ import contextlib
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import watchfiles
+from eventually import eventually
 from sidecar_inside import put
 
 from inference_server.adapters import watcher as watcher_module
@@ -116,14 +118,14 @@ def test_a_look_is_due_now_and_then_though_nothing_is_told(tmp_path):
 
 def test_without_events_it_falls_back_to_polling_by_itself(tmp_path, monkeypatch):
     """C8: where file events cannot be had, changes are found by polling, and the log says so."""
-    real = watchfiles.awatch
+    real = watchfiles.watch
 
     def without_events(*paths, force_polling, **options):
         if not force_polling:
             raise OSError("OS file watch limit reached")
         return real(*paths, force_polling=True, **options)
 
-    monkeypatch.setattr(watcher_module, "awatch", without_events)
+    monkeypatch.setattr(watcher_module, "watch", without_events)
 
     async def scenario():
         async with watching(tmp_path, poll_ms=20) as (watcher, reports):
@@ -222,14 +224,13 @@ def test_what_is_written_under_a_hidden_name_is_not_told(tmp_path):
 
 def test_what_changes_before_the_watch_stands_is_told(tmp_path, monkeypatch):
     """C2: between the first report and the first event nothing is lost: the watch reports once it stands."""
-    real, begun = watchfiles.awatch, asyncio.Event()
+    real, begun = watchfiles.watch, threading.Event()
 
-    async def slow_to_begin(*paths, **options):
-        await begun.wait()
-        async for told in real(*paths, **options):
-            yield told
+    def slow_to_begin(*paths, **options):
+        assert begun.wait(30)
+        yield from real(*paths, **options)
 
-    monkeypatch.setattr(watcher_module, "awatch", slow_to_begin)
+    monkeypatch.setattr(watcher_module, "watch", slow_to_begin)
 
     async def scenario():
         async with watching(tmp_path, poll_ms=20) as (_, reports):
@@ -244,7 +245,7 @@ def test_what_changes_before_the_watch_stands_is_told(tmp_path, monkeypatch):
 @pytest.mark.parametrize("polling", [False, True])
 def test_whatever_is_raised_the_watcher_lives_on(tmp_path, monkeypatch, caplog, polling):
     """C8: an error of any kind, before or in the middle of a watch, does not end the telling."""
-    real, seen = watchfiles.awatch, asyncio.Event()
+    real, seen = watchfiles.watch, threading.Event()
     at_once = [
         RuntimeError("bug"),
         OSError(28, "full"),
@@ -253,18 +254,17 @@ def test_whatever_is_raised_the_watcher_lives_on(tmp_path, monkeypatch, caplog, 
     ]
     in_the_middle = [ValueError("bad"), OSError(5, "disk")]
 
-    async def failing(*paths, **options):
+    def failing(*paths, **options):
         if at_once:
             raise at_once.pop()
-        async with contextlib.aclosing(real(*paths, **options)) as changes:
-            async for told in changes:
-                if told and in_the_middle:
-                    raise in_the_middle.pop()
-                yield told
-                if told:
-                    seen.set()
+        for told in real(*paths, **options):
+            if told and in_the_middle:
+                raise in_the_middle.pop()
+            yield told
+            if told:
+                seen.set()
 
-    monkeypatch.setattr(watcher_module, "awatch", failing)
+    monkeypatch.setattr(watcher_module, "watch", failing)
 
     async def scenario():
         async with watching(tmp_path, poll_ms=20, rescan_s=0.2, polling=polling) as (_, reports):
@@ -288,7 +288,7 @@ def test_polling_that_fails_is_not_tried_all_the_time(tmp_path, monkeypatch, cap
         tries.append(paths)
         raise OSError(5, "disk")
 
-    monkeypatch.setattr(watcher_module, "awatch", failing)
+    monkeypatch.setattr(watcher_module, "watch", failing)
 
     async def scenario():
         async with watching(tmp_path, poll_ms=1, polling=True) as (_, reports):
@@ -358,6 +358,26 @@ async def main():
 
 asyncio.run(asyncio.wait_for(main(), 30))
 """
+
+
+def test_the_disk_is_looked_at_in_a_thread_that_ends_with_the_watcher(tmp_path, monkeypatch):
+    """B4: beginning a watch walks through all folders: no call waits for it, and no thread is left."""
+    real, begun_in = watchfiles.watch, set()
+
+    def recorded(*paths, **options):
+        begun_in.add(threading.current_thread())
+        yield from real(*paths, **options)
+
+    monkeypatch.setattr(watcher_module, "watch", recorded)
+
+    async def scenario():
+        async with watching(tmp_path, poll_ms=int(NEVER_S * 1000)) as (_, reports):
+            await write_until_told(tmp_path, reports)
+        (thread,) = begun_in
+        assert thread is not threading.current_thread()
+        await eventually(lambda: not thread.is_alive())
+
+    run(scenario)
 
 
 def test_a_process_without_a_descriptor_to_spare_polls(tmp_path):
