@@ -42,6 +42,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its boxes cut the names of options off on 80 columns
 )
 # Not narrower than a table needs where nobody looks at a terminal.
 # What a user wrote is shown as it is, be it [bold] or :x:.
@@ -71,7 +72,9 @@ def replay(
     ] = None,
     allow_contract_change: Annotated[
         list[str] | None,
-        typer.Option(help="Let a file replace this model's though its contract differs; repeatable."),
+        typer.Option(
+            metavar="MODEL", help="Let a file replace this model's though its contract differs; repeatable."
+        ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")] = False,
     time: Annotated[str | None, typer.Option(help="Column of the time.")] = None,

@@ -93,6 +93,8 @@ class Replay:
         self._replaced: list[Replaced] = []
         for replacement in options.replacements:
             self._check(replacement)
+        for model in options.allow_contract_change:
+            self._check_model("--allow-contract-change", model)
 
     def run(self, progress: Progress = lambda _ticks, _part: None) -> Summary:
         """Replay all ticks, write the files, return the summary. What was started is stopped in any case."""
@@ -173,20 +175,24 @@ class Replay:
                 yield _replaced(replacement, f"the ticks ended before it, after {ticks}")
 
     def _check(self, replacement: Replacement) -> None:
-        asked = sorted({each.model.name for each in self._wanted})
+        self._check_model("--replace", replacement.model)
         limit = self._options.limit
+        if limit is not None and replacement.tick >= limit:
+            text = f"tick {replacement.tick} never comes; expected one below the limit of {limit}"
+            raise ConfigurationError(Problem("--replace", text))
+
+    def _check_model(self, flag: str, model: str) -> None:
+        asked = sorted({each.model.name for each in self._wanted})
         problem = ""
         if self._options.target is not None:
             problem = "needs a sidecar of its own; expected no --target beside it"
         elif not asked:
             problem = "no strategy is learned, so there is no model to replace"
-        elif replacement.model not in asked:
-            near = did_you_mean(replacement.model, asked)
-            problem = f"no strategy asks {replacement.model!r}{near}; expected one of {', '.join(asked)}"
-        elif limit is not None and replacement.tick >= limit:
-            problem = f"tick {replacement.tick} never comes; expected one below the limit of {limit}"
+        elif model not in asked:
+            near = did_you_mean(model, asked)
+            problem = f"no strategy asks {model!r}{near}; expected one of {', '.join(asked)}"
         if problem:
-            raise ConfigurationError(Problem("--replace", problem))
+            raise ConfigurationError(Problem(flag, problem))
 
     def _open_ticks(self, files: Sequence[TickFile], bad: BadLines) -> Iterator[MarketTick]:
         # The first tick is read before anything is started or written: what is wrong with the whole file

@@ -140,6 +140,8 @@ def test_bad_input_is_one_clear_line_and_exit_2(
             "tick 5 never comes; expected one below",
         ),
         (["--target", "unix:/x", "--replace", f"5:up_momentum:{__file__}"], "expected no --target beside it"),
+        (["--target", "unix:/x", "--allow-contract-change", "up_momentum"], "expected no --target beside it"),
+        (["--allow-contract-change", "up_momentun"], "did you mean 'up_momentum'"),
     ],
 )
 def test_replacement_that_cannot_be_is_refused_at_once(folder: Path, flags: list[str], text: str) -> None:

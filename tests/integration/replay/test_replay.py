@@ -313,7 +313,7 @@ def test_other_contract_and_back_at_their_ticks(session: Path, undisturbed: Path
 def test_another_contract_is_refused_unless_it_is_allowed(
     session: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    """C4, H5: a file of another contract does not replace the old one, which answers on; the reason is told."""
+    """C4, H5: a file of another contract does not replace the old one; the reason is told."""
     other = write_model(tmp_path / "other", "up_momentum", ("price", "return_20"), version=3)
     summary = replay(session, tmp_path, replacements=[Replacement(500, "up_momentum", other)])
     (replaced,) = summary.replaced
@@ -321,6 +321,16 @@ def test_another_contract_is_refused_unless_it_is_allowed(
     assert "--allow-contract-change up_momentum" in replaced.refused
     came = [each["learned_momentum"] for each in outcomes(tmp_path)]
     assert came == [each["learned_momentum"] for each in outcomes(undisturbed)]
+
+
+def test_a_replay_leaves_nothing_in_the_users_state_folder(
+    session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its sidecar keeps for a rollback goes with its own folder."""
+    for name in ("XDG_STATE_HOME", "STATE_DIRECTORY"):
+        monkeypatch.setenv(name, str(tmp_path / "users"))
+    replay(session, tmp_path)
+    assert not (tmp_path / "users").exists()
 
 
 def test_sidecar_and_its_folder_are_gone_afterwards(session: Path, tmp_path: Path) -> None:

@@ -324,3 +324,4 @@ def test_a_state_folder_that_cannot_be_written_costs_a_rollback_and_no_call(tmp_
             eventually(lambda: ask(channel) == (1, 2.0), "the swap")
             roll_back(channel)
             assert ask(channel) == (1, 1.0)
+        assert sidecar.stop() == 0, "it removes the folder that it made instead"
