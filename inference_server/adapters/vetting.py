@@ -24,6 +24,8 @@ from inference_server.serving.vetting import Step, Verdict
 # The last one holds operators of ONNX Runtime's own, compiled into it; quantised models use them. Any other
 # domain would need a library that is loaded into the server.
 OPERATOR_DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+# Names in a file may be as long as the file; one that fills the status would hide what is said of all others.
+MAX_TEXT: Final = 2_000
 NUMBERS: Final = ("FP16", "FP32", "FP64")
 KIND_DATATYPES: Final = {
     OutputKind.LABEL: ("INT64", "INT32", "BYTES"),
@@ -78,15 +80,15 @@ class _Vetting:
         steps: list[Step] = []
         for name, way in ways:
             try:
-                steps.append(Step(name, passed=True, text=way()))
+                steps.append(_step(name, way()))
             except (MemoryError, NoRoomError):
-                steps.append(Step(name, passed=False, text=too_big(self._memory_bytes)))
+                steps.append(_step(name, too_big(self._memory_bytes), passed=False))
                 break
             except (_RefusedError, LoadError) as error:
-                steps.append(Step(name, passed=False, text=str(error)))
+                steps.append(_step(name, str(error), passed=False))
                 break
             except ContractError as error:
-                steps.append(Step(name, passed=False, text=f"contract: {error}"))
+                steps.append(_step(name, f"contract: {error}", passed=False))
                 break
         session = self._session
         return Verdict(
@@ -189,6 +191,10 @@ class _Vetting:
         if self._session is None:
             raise RuntimeError("the steps are out of order: nothing is loaded yet")
         return self._session
+
+
+def _step(name: str, text: str, *, passed: bool = True) -> Step:
+    return Step(name, passed, text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…")
 
 
 def _check_input(inputs: tuple[TensorSpec, ...], n_features: int) -> None:

@@ -89,6 +89,20 @@ def test_external_data_is_refused_wherever_it_hides(location, where):
     assert names(verdict) == STEPS[:2]
 
 
+@pytest.mark.parametrize("domain", ["evil.ops", ""])
+def test_no_name_in_a_file_makes_a_reason_of_its_length(domain):
+    """C11: a name of a million letters is cut in the reason, and in the text of a step that passed."""
+
+    def lengthen(model):
+        model.graph.node[0].domain = domain
+        model.graph.node[0].op_type = "x" * 10**6 if domain else "MatMul"
+        model.graph.output[0].name = model.graph.node[1].output[0] = "y" * 10**6
+
+    verdict = vet(changed_proto(lengthen), "momentum")
+    assert bool(verdict.refusal) == bool(domain)
+    assert max(len(step.text) for step in verdict.steps) == 2001
+
+
 def test_operators_of_an_unknown_domain_are_refused():
     """C11: a custom operator is refused by name and domain, before ONNX Runtime looks for its library."""
 
