@@ -62,19 +62,19 @@ class CandidateLoading:
         self._background = background
         self._max_verdicts = max_verdicts
         self._passed: OrderedDict[tuple[str, str], _Passed] = OrderedDict()
-        self._uploads: dict[str, bytes] = {}
+        self._uploads: dict[Candidate, bytes] = {}
 
     def __repr__(self) -> str:
         return f"<CandidateLoading {len(self._passed)} verdicts, {len(self._uploads)} uploads>"
 
     def hand_in(self, candidate: Candidate, model: bytes) -> None:
-        """Keep an upload's bytes until it is loaded or refused."""
-        self._uploads[candidate.digest] = model
+        """Keep an upload's bytes until `drop_uploads`."""
+        self._uploads[candidate] = model
 
-    def drop(self, candidate: Candidate) -> None:
-        """Forget an upload's bytes."""
-        if candidate.source is Source.UPLOAD:
-            self._uploads.pop(candidate.digest, None)
+    def drop_uploads(self, name: str) -> None:
+        """Forget the bytes of all uploads of a model, those that were never loaded too."""
+        for candidate in [candidate for candidate in self._uploads if candidate.id.name == name]:
+            del self._uploads[candidate]
 
     async def load(
         self, candidate: Candidate, replaced: Callable[[], tuple[str, Promise] | None]
@@ -121,7 +121,12 @@ class CandidateLoading:
                 except ArchiveError as error:
                     raise LoadError(f"its bytes were not kept: {error}") from None
             case Source.UPLOAD:
-                return self._uploads[candidate.digest]
+                if candidate in self._uploads:
+                    return self._uploads[candidate]
+                try:
+                    return await self._recorder.read(candidate.digest)
+                except ArchiveError:
+                    raise LoadError("its bytes came with a call and are not kept; load it again") from None
 
     async def _vet(self, candidate: Candidate, model: bytes) -> _Passed:
         key = (candidate.digest, candidate.id.name)

@@ -163,6 +163,11 @@ class Lifecycle:
         model = self._models.get(name)
         return model.problem() if model else ""
 
+    def remembered(self, name: str) -> Remembered:
+        """Return what must outlive a restart of one model, also where nothing else is known of it."""
+        model = self._models.get(name)
+        return model.remembered if model else self._remembered.get(name, Remembered())
+
     def kept_digests(self) -> frozenset[str]:
         """Return the digests of the bytes that a rollback may still want."""
         all_remembered = [*self._remembered.values(), *(model.remembered for model in self._models.values())]

@@ -109,7 +109,8 @@ class ModelVersions:
         """Note that the candidate is no good, or has no room; what served before goes on."""
         self._loading = None
         if self._found.get(candidate.id.version) == candidate:  # what came meanwhile is not refused
-            self._refused[candidate.id.version] = _Refusal(candidate, reason, for_room)
+            again = for_room and candidate.source is not Source.UPLOAD  # whose bytes went with the call
+            self._refused[candidate.id.version] = _Refusal(candidate, reason, again)
         if self._is_pinned(candidate):
             self._decisions.pin_failed(reason, for_room=for_room)
             self._settle_labels()
@@ -280,6 +281,11 @@ class ModelVersions:
     def served(self) -> Mapping[int, str]:
         """The digest by version of what answers."""
         return self._served
+
+    @property
+    def lying(self) -> Mapping[int, str]:
+        """The digest by version of what lies there, or was handed in."""
+        return self._digests()
 
     @property
     def labels(self) -> Mapping[str, int]:

@@ -47,13 +47,13 @@ class Operator:
                 f"model {name!r} could not go back to version {done.back_to.version}: "
                 f"{model.rollback_failure}; version {done.back_from.version} goes on serving"
             )
-        await self._reconciler.record()
+        await self._reconciler.record(name)
         return done
 
     async def resume(self, name: str) -> None:
         """Forget a rollback: what lies in the repository counts again. Does not wait for what follows."""
         self._lifecycle.resume(name)
-        await self._done()
+        await self._done(name)
 
     async def set_label(self, name: str, label: str, version: int) -> None:
         """Let a label name an available version."""
@@ -62,12 +62,12 @@ class Operator:
         except LabelError as error:
             raise InvalidRequestError(str(error)) from None
         self._lifecycle.set_label(name, label, version)
-        await self._done()
+        await self._done(name)
 
     async def remove_label(self, name: str, label: str) -> None:
         """Forget a label that was set by hand."""
         self._lifecycle.remove_label(name, label)
-        await self._done()
+        await self._done(name)
 
     async def load(self, name: str, uploads: Mapping[int, bytes]) -> None:
         """Serve what lies in the repository of a model, or instead the bytes handed in, by version."""
@@ -99,9 +99,9 @@ class Operator:
             raise overtaken
         if model.load_failure:
             raise RefusedError(f"model {name!r} is not loaded as asked: {model.load_failure}")
-        if any(model.served.get(version) != digest for version, digest in digests.items()):
+        if digests and model.lying != digests:
             raise overtaken
-        await self._reconciler.record()
+        await self._reconciler.record(name)
 
     async def unload(self, name: str) -> None:
         """Take a model out of service; a load under way ends first. Calls in flight get their answers."""
@@ -112,9 +112,9 @@ class Operator:
         if model is not None:
             await self._reconciler.until(lambda: not model.busy)
 
-    async def _done(self) -> None:
+    async def _done(self, name: str) -> None:
         self._reconciler.act()
-        await self._reconciler.record()
+        await self._reconciler.record(name)
 
     def _refuse_unless_explicit(self) -> None:
         if not self._explicit:

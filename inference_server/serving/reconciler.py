@@ -51,6 +51,15 @@ class ReconcilerOptions:
     loads_at_once: int = 4
 
 
+@dataclass(eq=False, slots=True)
+class _Ask:
+    """A wish to have a model loaded as the look of this number, or a later one, finds it."""
+
+    name: str
+    look: int
+    found: bool = False
+
+
 class Reconciler:
     """Keeps the registry as the lifecycle wants it, from `start` to `stop`.
 
@@ -86,13 +95,13 @@ class Reconciler:
         self._looks_done = 0
         self._at_rest = False
         self._progress = asyncio.Event()
-        self._asked_for = set(load_at_start)
+        self._asks = {_Ask(name, look=0) for name in load_at_start}
         self._found_at_start: frozenset[str] | None = None
         self._problems_told: frozenset[tuple[str, str]] = frozenset()
         self._shown: dict[str, frozenset[ServableId]] = {}
         self._behind_since_ns: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._loads: dict[asyncio.Task[None], Candidate] = {}
+        self._loads: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(self._options.loads_at_once)
 
     def __repr__(self) -> str:
@@ -149,13 +158,15 @@ class Reconciler:
 
         Returns whether anything lies there. Cancelled, it asks no longer.
         """
-        self._asked_for.add(name)
+        self._looks_asked += 1
+        ask = _Ask(name, look=self._looks_asked)
+        self._asks.add(ask)
         self.look()
         try:
-            await self.until(lambda: name not in self._asked_for)
+            await self.until(lambda: ask not in self._asks)
         finally:
-            self._asked_for.discard(name)
-        return self._lifecycle.model(name) is not None
+            self._asks.discard(ask)
+        return ask.found
 
     def load_uploads(self, name: str, uploads: Mapping[Candidate, bytes]) -> None:
         """Under explicit control: hand bytes to the lifecycle, which are served instead of files."""
@@ -165,22 +176,24 @@ class Reconciler:
         self.act()
 
     def act(self) -> None:
-        """Begin all that the lifecycle asks for, and show what it says."""
+        """Begin all that the lifecycle asks for, and show what it says; nothing once it is stopped."""
+        if not self._tasks:
+            return
         while action := self._lifecycle.next_action():
             match action:
                 case Retire(id_):
                     self._retire(id_)
                 case Load(candidate):
                     task = asyncio.create_task(self._load(candidate))
-                    self._loads[task] = candidate
+                    self._loads.add(task)
                     task.add_done_callback(self._load_ended)
         self._show()
         self._progress.set()
         self._progress = asyncio.Event()
 
-    async def record(self) -> None:
-        """Write down what is to be remembered, and return when it is written."""
-        await self._recorder.write(self._lifecycle.names())
+    async def record(self, name: str) -> None:
+        """Write down what is to be remembered of a model, and return when it is written."""
+        await self._recorder.write((name,))
 
     # The two tasks.
 
@@ -205,22 +218,24 @@ class Reconciler:
             look = self._looks_asked
             try:
                 scan = await asyncio.to_thread(self._repository.scan)
-                self._take(scan)
+                self._take(scan, look)
                 again_s = scan.again_s
                 self._looks_done = look
+                self._at_rest = again_s is None and not self._wanted.is_set()
+                self.act()
             except Exception:  # nothing that goes wrong in here may end the watching
                 log.exception("looking at the repository failed; trying again")
                 again_s = self._options.retry_s
-            self._at_rest = again_s is None and not self._wanted.is_set()
-            self.act()
 
-    def _take(self, scan: Scan) -> None:
+    def _take(self, scan: Scan, look: int) -> None:
         self._lifecycle.found(scan.candidates, scan.problems)
-        for name in self._asked_for - scan.unsettled:
-            self._asked_for.discard(name)
-            if name in scan.names:
-                candidates = {it.id.version: it for it in scan.candidates if it.id.name == name}
-                self._lifecycle.load(name, candidates, scan.problems.get(name, ()))
+        answered = {it for it in self._asks if it.look <= look and it.name not in scan.unsettled}
+        self._asks -= answered
+        for ask in answered:
+            ask.found = ask.name in scan.names
+        for name in {ask.name for ask in answered if ask.found}:
+            candidates = {it.id.version: it for it in scan.candidates if it.id.name == name}
+            self._lifecycle.load(name, candidates, scan.problems.get(name, ()))
         if self._watcher is not None:
             self._require(scan.names)
         self._tell(scan.problems)
@@ -275,8 +290,7 @@ class Reconciler:
                 self._background.begin(self._keep(candidate, loaded.model))
 
     def _load_ended(self, task: asyncio.Task[None]) -> None:
-        candidate = self._loads.pop(task)
-        self._loading.drop(candidate)
+        self._loads.discard(task)
         if not task.cancelled():
             self.act()
 
@@ -319,8 +333,7 @@ class Reconciler:
             return
         log.info("retired %s", told(servable.id, servable.digest))
         self._lifecycle.room_freed()
-        if self._tasks:
-            self.act()
+        self.act()
 
     # Telling.
 
@@ -329,6 +342,8 @@ class Reconciler:
         changed = self._lifecycle.take_changed()
         for name in changed:
             model = self._lifecycle.model(name)
+            if model is None or not model.busy:
+                self._loading.drop_uploads(name)
             statuses = {} if model is None else model.statuses()
             for id_ in self._shown.pop(name, frozenset()) - statuses.keys():
                 self._registry.forget(id_)

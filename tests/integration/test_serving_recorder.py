@@ -7,10 +7,10 @@ import pytest
 
 from inference_server.adapters.archive_folder import FolderArchive
 from inference_server.core.servable import ServableId
-from inference_server.serving.archive import Kept
+from inference_server.serving.archive import Kept, Remembered
 from inference_server.serving.lifecycle import Lifecycle
 from inference_server.serving.recorder import Recorder
-from inference_server.serving.repository import Candidate
+from inference_server.serving.repository import Candidate, Source
 
 
 def swapped(*digests):
@@ -103,6 +103,52 @@ def test_an_archive_that_cannot_be_written_is_told_until_it_can(archive, tmp_pat
             (state / name).unlink()
             (state / name).mkdir()
         await recorder.write(["momentum"])
+        assert "a restart" not in recorder.failure("momentum")
+        assert "a rollback to aaaaaaaaaaaa" in recorder.failure("momentum"), "they are still not kept"
+        await recorder.keep("momentum", digest_of("a"), b"model")
         assert recorder.failure("momentum") == ""
 
     run(scenario())
+
+
+def test_bytes_that_could_not_be_kept_are_told_as_long_as_a_rollback_may_want_them(archive, tmp_path):
+    """C8: that the small file can be written again does not bring back the big one."""
+    lifecycle = swapped(digest_of("a"))
+    recorder = Recorder(archive, lifecycle, {})
+    bytes_folder = tmp_path / "state" / "bytes"
+
+    async def scenario():
+        shutil.rmtree(bytes_folder)
+        bytes_folder.write_text("in the way")
+        await recorder.keep("momentum", digest_of("a"), b"model")
+        bytes_folder.unlink()
+        bytes_folder.mkdir()
+        for letter in "bcd":
+            assert "a rollback to aaaaaaaaaaaa will not be possible" in recorder.failure("momentum")
+            swap(lifecycle, digest_of(letter))
+            await recorder.keep("momentum", digest_of(letter), b"model")
+            await recorder.write(["momentum"])
+        assert recorder.failure("momentum") == ""
+        assert "failing" not in repr(recorder)
+
+    run(scenario())
+
+
+def test_a_decision_about_a_model_of_which_nothing_lies_there_is_written_too(archive):
+    """Taken back while its files are gone, a rollback does not come back with the next restart."""
+    pinned = Kept(1, digest_of("a"))
+    before = Remembered(served=(pinned,), pinned=pinned, held=frozenset({Kept(1, digest_of("b"))}))
+    archive.remember("momentum", before)
+    lifecycle = Lifecycle(remembered={"momentum": before})
+    recorder = Recorder(archive, lifecycle, {"momentum": before})
+
+    async def scenario():
+        lifecycle.next_action()
+        lifecycle.refused(Candidate(ServableId("momentum", 1), digest_of("a"), "", Source.ARCHIVE), "lost")
+        lifecycle.resume("momentum")
+        assert lifecycle.next_action() is None
+        assert lifecycle.model("momentum") is None
+        await recorder.write(["momentum"])
+
+    run(scenario())
+    assert archive.load()["momentum"] == Remembered(served=(pinned,))
