@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
+import numpy as np
 import typer
 from rich.console import RenderableType
 from rich.live import Live
@@ -26,6 +28,8 @@ from inference_server.serving.registry import Which
 WATCH_INTERVAL_S: Final = 1.0
 # What a message holds beside an uploaded file, at most.
 UPLOAD_FRAME_BYTES: Final = 4096
+# Beyond it a number would become infinite on its way.
+MAX_FLOAT32: Final = float(np.finfo(np.float32).max)
 
 commands = typer.Typer()
 
@@ -83,6 +87,9 @@ def predict(
 ) -> None:
     """Ask a running sidecar for one prediction."""
     name, which = _name_and_version(model)
+    for value in values:
+        if MAX_FLOAT32 < abs(value) < math.inf:
+            raise ending(f"{value:g}: expected a float32, up to {MAX_FLOAT32:g}", code=2)
     with _sidecar(target, timeout_s) as caller:
         out.print(prediction_view(caller.predict(name, which, values)))
 

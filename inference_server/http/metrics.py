@@ -119,8 +119,8 @@ def _of_versions(versions: Sequence[VersionStatus]) -> Iterator[Metric]:
     vetted = [(version, version.vetting) for version in served if version.vetting is not None]
     yield _gauge(
         "tickserve_version_info",
-        "Always 1: what is known of a version. Vetting is verified, unverified (it has no contract), refused, "
-        "or none where it is not served for another reason.",
+        "Always 1: what is known of a version. Vetting is verified, unverified (it has no contract), "
+        "refused, or none where it is not served for another reason.",
         INFO,
         [(_info(version), 1) for version in versions],
     )

@@ -141,6 +141,7 @@ def test_a_model_is_loaded_and_unloaded_by_hand(explicit: Cli, models: Path, tmp
         (["load", "m:01", "no.onnx"], 2, "expected MODEL, MODEL:VERSION or MODEL:LABEL"),
         (["load", "m", "no.onnx"], 1, "no.onnx: is not there"),
         (["predict", f"m:{2**63}", "1"], 2, "expected MODEL, MODEL:VERSION or MODEL:LABEL"),
+        (["predict", "m", "1", "-1e39"], 2, "-1e+39: expected a float32, up to 3.40282e+38"),
         (["rollback", "m", "--target", "unix:/nowhere.sock"], 1, "reached there: No such file or directory"),
         (["serve", "--max-memory", "lots"], 2, 'such as "4 GiB"'),
         (["serve", "--allow-contract-change", "../m"], 2, "../m"),
