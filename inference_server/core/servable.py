@@ -81,7 +81,7 @@ class VettingResult:
     """What vetting said of the bytes that are served, and when, in wall time.
 
     `verified`: golden rows were answered as the estimator answered them; False for a model without a
-    contract. `memory_bytes` is what loading and running it took of resident memory.
+    contract. `memory_bytes` is what loading and running it took of allocated memory.
     """
 
     vetted_at_ns: int

@@ -21,7 +21,7 @@ class Verdict:
     """What vetting says of a file's bytes: its steps in order, the last of which failed if any did.
 
     Contract and specs are there as far as the steps got. `memory_bytes` is what loading and running it took
-    of resident memory, at least the file's size; 0 where it was not loaded. `changes` names what differs
+    of allocated memory, at least the file's size; 0 where it was not loaded. `changes` names what differs
     from the contract that it was compared with, if any.
     """
 
