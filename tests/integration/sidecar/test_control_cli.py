@@ -14,13 +14,18 @@ from sidecars import ThreadSidecar, describe, eventually, process_sidecar, put, 
 from tickserve.v1 import predictor_pb2 as wire
 from typer.testing import CliRunner
 
-from inference_server.cli import app
+from inference_server import cli as command_line
+from inference_server.app import ServeOptions
+from inference_server.serving.policy import All
 from inference_server.serving.registry import Registry
+from inference_server.serving.settings import ModelSettings
 
 
 def command(*arguments: object) -> Result:
     """Run `inference-server` with these arguments."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="inference-server")
+    return CliRunner().invoke(
+        command_line.app, [str(argument) for argument in arguments], prog_name="inference-server"
+    )
 
 
 class Cli:
@@ -212,6 +217,61 @@ def test_check_compares_with_a_copy_under_any_name(tmp_path: Path) -> None:
     put(old, score_model("reversion"))
     other = command("check", new, "--against", old)
     assert (other.exit_code, "it is for the model 'reversion'" in other.stderr) == (1, True)
+
+
+def served_options(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> ServeOptions:
+    """What `serve` with these arguments is to serve."""
+    came: list[ServeOptions] = []
+
+    async def take(options: ServeOptions, _read_again: object) -> None:
+        came.append(options)
+
+    monkeypatch.setattr(command_line, "serve_until_stopped", take)
+    ran = command("serve", *arguments)
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    return came[0]
+
+
+def test_the_file_says_what_flags_say_and_flags_win(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each key of the configuration reaches the sidecar, and each flag takes its key's place."""
+    config = tmp_path / "tickserve.toml"
+    config.write_text(
+        """
+        models = "m"
+        listen = ["127.0.0.1:1"]
+        http = "127.0.0.1:2"
+        control = "explicit"
+        state = "s"
+        max_memory = "3 GiB"
+        [model.one]
+        required = true
+        versions = "all"
+        """
+    )
+    said = served_options(monkeypatch, "--config", config)
+    assert (str(said.models), list(map(str, said.listen)), str(said.http)) == (
+        *("m", ["127.0.0.1:1"], "127.0.0.1:2"),
+    )
+    assert (said.control, str(said.state), said.max_memory_bytes) == ("explicit", "s", 3 << 30)
+    assert (said.required, said.settings) == (("one",), {"one": ModelSettings(policy=All())})
+    flags = ("--models", "M", "--listen", "127.0.0.1:11", "--http", "off", "--control", "files")
+    more = ("--state", "S", "--max-memory", "4 GiB", "--allow-contract-change", "one")
+    won = served_options(monkeypatch, "--config", config, *flags, *more)
+    assert (str(won.models), list(map(str, won.listen)), won.http) == ("M", ["127.0.0.1:11"], None)
+    assert (won.control, str(won.state), won.max_memory_bytes) == ("files", "S", 4 << 30)
+    assert won.settings == {"one": ModelSettings(policy=All(), allow_contract_change=True)}
+
+
+def test_without_flags_and_file_the_defaults_hold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the README says that a bare `serve` does."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    said = served_options(monkeypatch)
+    assert (str(said.models), said.control, str(said.http)) == ("models", "files", "127.0.0.1:8002")
+    assert [str(address) for address in said.listen] == [f"unix:{tmp_path}/tickserve.sock", "127.0.0.1:8001"]
+    assert said.state is not None
+    assert said.state.is_relative_to(tmp_path / "state" / "tickserve")
+    assert (said.max_memory_bytes, said.required, said.settings) == (None, (), {})
 
 
 def test_the_flags_of_serve_hold(models: Path, tmp_path: Path) -> None:

@@ -219,6 +219,9 @@ def test_the_configuration_file_is_followed(tmp_path: Path) -> None:
         assert (described.ready, described.models[0].problem) == (False, "required, but not found yet")
         put(tmp_path / "models" / "ghost.onnx", score_model("ghost"))
         eventually(lambda: describe(channel).ready, "it is ready with the required model")
+        config.write_text("[model.phantom]\nrequired = true\n")
+        sidecar.process.send_signal(signal.SIGHUP)
+        eventually(lambda: not describe(channel).ready, "another model is required now")
 
 
 def test_listening_elsewhere_can_be_said(models: Path) -> None:
