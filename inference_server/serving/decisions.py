@@ -1,8 +1,9 @@
 """What an operator decided about one model, and which versions callers got one after another. No I/O.
 
-A rollback holds what answered until then, and whatever else lies there unserved, and pins what answered
-before. What is held stays out until its file changes. The pin ends when a file that came later is published
-as what the policy would have callers get.
+A rollback holds what answered until then, and whatever else lies there or is on its way without being served,
+and pins what answered before. Where the pinned bytes have to be loaded first, the rollback is under way until
+they answer, or are refused and it is undone. What is held stays out until its file changes. The pin ends when
+a file that came later is published as what the policy would have callers get.
 """
 
 from collections.abc import Collection, Mapping
@@ -99,18 +100,19 @@ class Decisions:
         else:
             self._remembered = replace(self._remembered, held=held)
 
-    def published(self, kept: Kept, digests: Mapping[int, str], wanted_version: int) -> None:
+    def published(self, kept: Kept, around: Collection[str], wanted_version: int) -> None:
         """Take note of a version that answers now.
 
-        `digests` is what lies there by version, `wanted_version` the one of it that callers would get.
+        `around` are the digests of all that lies there or answers, `wanted_version` the one of what lies
+        there that callers would get.
         """
         if kept == self.pinned:
             self._under_way = None
             self._pin_failure = ""
         elif self.pinned and kept.version in (wanted_version, self.pinned.version):
-            lying = set(digests.values())
             good = self.pinned.digest
-            self._unpin(frozenset(held for held in self._remembered.held if held.digest in lying - {good}))
+            held = {held for held in self._remembered.held if held.digest in around and held.digest != good}
+            self._unpin(frozenset(held))
 
     def became_default(self, kept: Kept) -> None:
         """Take note of what callers get from now on."""

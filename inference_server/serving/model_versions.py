@@ -4,17 +4,19 @@ The rules:
 - Aspired are the versions that the policy picks from those found, leaving out what is refused or held, and
   those that a label names, and the one that is pinned.
 - A version is loaded when it is aspired and its bytes are not the ones served.
-- A version is retired when it is neither aspired nor labelled, and an aspired one is available. So a model
-  that was available once stays available, whatever comes and goes; files that are deleted leave the last good
-  versions served. Only an unload, asked for by name, takes all of them.
+- A version is retired when it is neither aspired nor labelled, an aspired one is available, and no rollback
+  is under way. So a model that was available once stays available, whatever comes and goes; files that are
+  deleted leave the last good versions served. Only an unload, asked for by name, takes all of them.
 - A refused candidate is not tried again until its file changes, or until memory is freed where it was refused
   for want of it. Where it was to replace other bytes of the same version, those go on serving.
-- What is pinned by a rollback is what callers get until the pin ends (see `decisions`).
+- What is pinned by a rollback is what callers get until the pin ends (see `decisions`); until it answers they
+  get what they got. A file of the pinned version that came later goes before it, unless it is refused.
 - A label follows to another version once that is available, and stays where it is until then.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Final
 
 from inference_server.core.errors import NotFoundError, RefusedError
@@ -91,7 +93,7 @@ class ModelVersions:
             for version, refusal in self._refused.items()
             if found.get(version) == refusal.candidate
         }
-        self._decisions.found(self._digests())
+        self._decisions.found(self.lying)
         return True
 
     def published(self, candidate: Candidate) -> None:
@@ -99,7 +101,8 @@ class ModelVersions:
         self._loading = None
         kept = _kept(candidate)
         self._served[kept.version] = kept.digest
-        self._decisions.published(kept, self._digests(), max(self._picked(), default=0))
+        around = {*self.lying.values(), *self._served.values()}
+        self._decisions.published(kept, around, max(self._picked(), default=0))
         self._settle_labels()
         # Going back to a smaller number, what is to be retired for it answers a moment longer.
         if self._default_of(self._served.keys() - self._to_retire()) == kept.version:
@@ -285,7 +288,7 @@ class ModelVersions:
     @property
     def lying(self) -> Mapping[int, str]:
         """The digest by version of what lies there, or was handed in."""
-        return self._digests()
+        return {version: candidate.digest for version, candidate in self._found.items()}
 
     @property
     def labels(self) -> Mapping[str, int]:
@@ -394,11 +397,14 @@ class ModelVersions:
         return Kept(max(smaller), self._served[max(smaller)])
 
     def _usable(self) -> dict[int, Candidate]:
-        """Return what may be served; a refused file counts where its version is served already."""
+        """Return what may be served; a refused file counts where its version is served already, rightly."""
+        served = {
+            kept.version for kept in starmap(Kept, self._served.items()) if not self._decisions.is_held(kept)
+        }
         return {
             version: candidate
             for version, candidate in self._found.items()
-            if not self._is_held(candidate) and (version not in self._refused or version in self._served)
+            if not self._is_held(candidate) and (version not in self._refused or version in served)
         }
 
     def _default_of(self, served: Collection[int]) -> int:
@@ -434,9 +440,6 @@ class ModelVersions:
         usable = self._usable()
         versions = aspired_versions(self._settings.policy, usable) | set(self._wanted_labels().values())
         return {version: usable[version] for version in versions & usable.keys()}
-
-    def _digests(self) -> dict[int, str]:
-        return {version: candidate.digest for version, candidate in self._found.items()}
 
     def _is_pinned(self, candidate: Candidate) -> bool:
         return self._decisions.pinned == _kept(candidate)

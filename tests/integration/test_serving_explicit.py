@@ -69,7 +69,7 @@ class Explicit:
             recorder=self.recorder,
             background=background,
             clock=clock,
-            options=ReconcilerOptions(retry_s=0.05),
+            options=ReconcilerOptions(retry_s=0.05, loads_at_once=1),
         )
         self.operator = Operator(self.lifecycle, self.reconciler, explicit=True)
 

@@ -135,6 +135,37 @@ def test_a_bad_file_that_comes_during_a_rollback_does_not_hold_it_up():
     assert dict(model.served) == {1: "a"}
 
 
+def test_what_is_gone_back_from_does_not_stay_for_a_bad_file_in_its_place():
+    """Both files are replaced during a rollback: the good one answers, and what was bad by itself no more."""
+    model = swap(fresh(All()), {1: "a"}, {2: "b"})
+    model.roll_back()
+    find(model, {1: "c", 2: "bad"})
+    carry_out(model, bad=["bad"])
+    assert not model.rolling_back
+    assert (model.default_version(), dict(model.served)) == (1, {1: "c"})
+
+
+def test_a_file_that_takes_the_number_of_the_pin_during_a_rollback_ends_it():
+    """What goes on beside it, for a refused file, does not keep the rollback waiting for ever."""
+    model = swap(fresh(All()), {1: "a"}, {3: "c"}, {2: "b", 3: "c"})
+    model.roll_back()
+    find(model, {1: "new", 2: "bad"})
+    carry_out(model, bad=["bad"])
+    assert not model.rolling_back
+    assert dict(model.served) == {1: "new", 2: "b"}
+
+
+def test_the_bytes_that_a_rollback_went_back_to_are_good_under_any_number_after_it():
+    """They lay there unserved under another number, and are picked once a new file has ended the rollback."""
+    model = swap(fresh(Latest(2)), {1: "a"}, {3: "c"})
+    find(model, {2: "a", 3: "c"})
+    model.roll_back()
+    carry_out(model)
+    assert dict(model.served) == {1: "a"}
+    swap(model, {2: "a", 4: "d"})
+    assert dict(model.served) == {2: "a", 4: "d"}
+
+
 def test_a_file_that_comes_and_goes_during_a_rollback_lets_the_bad_one_not_back():
     """What answers is what is gone back from: it stays held until something else answers."""
     model = swap(fresh(), {1: "a"}, {1: "b"})
@@ -174,9 +205,11 @@ def test_a_resume_waits_for_its_turn_behind_a_rollback():
 def test_a_label_that_was_set_during_a_rollback_outlives_its_failure():
     """Only the labels that the rollback itself moved go back."""
     model = swap(fresh(), {2: "b"}, {3: "c"})
-    model.set_label("stable", 3)
-    assert model.roll_back().moved_labels == ("stable",)
+    for label in ("stable", "old"):
+        model.set_label(label, 3)
+    assert model.roll_back().moved_labels == ("old", "stable")
     model.set_label("canary", 3)
+    model.remove_label("old")
     carry_out(model, bad="b")
     assert model.rollback_failure
     assert model.labels == {"stable": 3, "canary": 3}
@@ -204,6 +237,17 @@ def test_a_pin_that_failed_is_told_no_more_once_it_has_ended():
     assert "it was rolled back to, but: wrong answers" in model.problem()
     swap(model, {1: "c"})
     assert model.problem() == ""
+
+
+def test_a_pin_that_failed_is_told_no_more_once_its_bytes_lie_there_again():
+    """The operator puts the lost bytes back by hand; another held file keeps the rollback going."""
+    held = frozenset({Kept(1, "b"), Kept(2, "c")})
+    model = fresh(remembered=Remembered(served=(Kept(1, "a"),), pinned=Kept(1, "a"), held=held))
+    find(model, {1: "b", 2: "c"})
+    carry_out(model, bad="a")
+    assert "it was rolled back to, but" in model.problem()
+    swap(model, {1: "a", 2: "c"})
+    assert model.problem() == "version 2 (c): held since a rollback, until its file changes"
 
 
 @pytest.mark.parametrize("for_room", [True, False])
@@ -238,6 +282,24 @@ def test_what_becomes_the_default_is_compared_whatever_lies_there_beside_it():
     assert model.next_action() == Load(file(2, "b"))
     find(model, {1: "a", 2: "b", 3: "c"})
     assert model.replaced_by(file(2, "b")) == 1
+
+
+def test_what_does_not_end_a_rollback_replaces_nobody():
+    """C4: beside a pin, or one on its way, a smaller version becomes nobody's default; the greatest does."""
+    model = swap(fresh(All()), {3: "a"}, {4: "b"}, {3: "a", 4: "b"}, {4: "b", 5: "c"})
+    for to in (4, 3):
+        assert model.roll_back().back_to.version == to
+        find(model, {1: "x", 6: "y"})
+        assert (model.replaced_by(file(1, "x")), model.replaced_by(file(6, "y"))) == (
+            0,
+            model.default_version(),
+        )
+        find(model, {})
+        carry_out(model)
+        assert model.default_version() == to
+        find(model, {1: "x", 6: "y"})
+        assert (model.replaced_by(file(1, "x")), model.replaced_by(file(6, "y"))) == (0, to)
+        find(model, {})
 
 
 def test_what_is_taken_away_while_it_loads_is_not_served():
