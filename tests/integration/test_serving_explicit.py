@@ -105,13 +105,14 @@ def digest(model):
 
 def test_equal_bytes_are_handed_in_at_once_under_several_names_and_versions(tmp_path):
     """A17: each upload has its own bytes to load, whatever becomes of the other."""
-    model = score_model(None)
+    model, other = score_model(None), score_model(None, bias=1)
+    models = {"a": model, "b": model, "c": other}
 
     async def scenario(parts):
-        await asyncio.gather(*(parts.operator.load(name, {1: model, 2: model}) for name in ("a", "b")))
-        for name in ("a", "b"):
-            assert parts.served(name) == {1: digest(model), 2: digest(model)}
-        assert repr(parts.loading) == "<CandidateLoading 2 verdicts, 0 uploads>"
+        await asyncio.gather(*(parts.operator.load(name, {1: it, 2: it}) for name, it in models.items()))
+        for name, it in models.items():
+            assert parts.served(name) == {1: digest(it), 2: digest(it)}
+        assert repr(parts.loading) == "<CandidateLoading 3 verdicts, 0 uploads>"
 
     explicit(tmp_path, scenario, policy=All())
 
@@ -197,6 +198,22 @@ def test_a_load_that_is_cancelled_leaves_the_other_one_for_the_same_model_waitin
         parts.repository.gate.set()
         await loads[1]
         assert parts.served("momentum")
+
+    explicit(tmp_path, scenario)
+
+
+def test_of_two_uploads_at_once_the_later_wins_and_the_earlier_is_told(tmp_path):
+    """A15: the first operator's bytes are not what is served, so he is not told that they are."""
+    models = [score_model(bias=bias) for bias in (1, 2)]
+
+    async def scenario(parts):
+        results = await asyncio.gather(
+            *(parts.operator.load("momentum", {1: model}) for model in models), return_exceptions=True
+        )
+        (told,) = filter(None, results)
+        assert isinstance(told, RefusedError)
+        assert "another load or unload came after this one" in str(told)
+        assert parts.served("momentum") == {1: digest(models[results.index(None)])}
 
     explicit(tmp_path, scenario)
 

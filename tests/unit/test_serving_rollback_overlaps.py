@@ -164,6 +164,7 @@ def test_the_bytes_that_a_rollback_went_back_to_are_good_under_any_number_after_
     assert dict(model.served) == {1: "a"}
     swap(model, {2: "a", 4: "d"})
     assert dict(model.served) == {2: "a", 4: "d"}
+    assert model.remembered.held == frozenset(), "what is gone when it ends is forgotten"
 
 
 def test_a_file_that_comes_and_goes_during_a_rollback_lets_the_bad_one_not_back():
