@@ -106,12 +106,12 @@ def digest(model):
 def test_equal_bytes_are_handed_in_at_once_under_several_names_and_versions(tmp_path):
     """A17: each upload has its own bytes to load, whatever becomes of the other."""
     model, other = score_model(None), score_model(None, bias=1)
-    models = {"a": model, "b": model, "c": other}
+    uploads = {"a": {1: model}, "b": {1: model, 2: model}, "c": {1: other, 2: other}}
 
     async def scenario(parts):
-        await asyncio.gather(*(parts.operator.load(name, {1: it, 2: it}) for name, it in models.items()))
-        for name, it in models.items():
-            assert parts.served(name) == {1: digest(it), 2: digest(it)}
+        await asyncio.gather(*(parts.operator.load(name, files) for name, files in uploads.items()))
+        for name, files in uploads.items():
+            assert parts.served(name) == {version: digest(it) for version, it in files.items()}
         assert repr(parts.loading) == "<CandidateLoading 3 verdicts, 0 uploads>"
 
     explicit(tmp_path, scenario, policy=All())
