@@ -8,7 +8,8 @@ The rules:
   is under way. So a model that was available once stays available, whatever comes and goes; files that are
   deleted leave the last good versions served. Only an unload, asked for by name, takes all of them.
 - A refused candidate is not tried again until its file changes, until a change of the contract is allowed, or
-  until memory is freed where it was refused for want of it. Where it was to replace other bytes of the same version, those go on serving.
+  until memory is freed where it was refused for want of it. Where it was to replace other bytes of the same
+  version, those go on serving.
 - What is pinned by a rollback is what callers get until the pin ends (see `decisions`); until it answers they
   get what they got. A file of the pinned version that came later goes before it, unless it is refused.
 - A label follows to another version once that is available, and stays where it is until then.
