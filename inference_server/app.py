@@ -9,13 +9,13 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from inference_server.adapters import machine
 from inference_server.adapters.archive_folder import open_archive
-from inference_server.adapters.model_repository import FolderRepository
+from inference_server.adapters.model_repository import FolderRepository, FolderRepositoryOptions
 from inference_server.adapters.onnx_servable import OnnxLoader, OnnxLoaderOptions
 from inference_server.adapters.vetting_pool import VettingPool
 from inference_server.adapters.watcher import FolderWatcher
@@ -117,14 +117,17 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
         remembered = archive.load()
         explicit = options.control == "explicit"
         lifecycle = Lifecycle(options.settings, remembered=remembered, explicit=explicit)
-        repository = FolderRepository(options.models, clock)
+        bound = _memory_bound(options)
+        files = FolderRepositoryOptions()
+        files = replace(files, max_bytes=min(files.max_bytes, bound))  # what is larger cannot fit in any case
+        repository = FolderRepository(options.models, clock, files)
         recorder = Recorder(archive, lifecycle, remembered)
         background = Background()
         loading = CandidateLoading(
             repository=repository,
             recorder=recorder,
             vetting=vetting,
-            loader=OnnxLoader(OnnxLoaderOptions(max_memory_bytes=_memory_bound(options))),
+            loader=OnnxLoader(OnnxLoaderOptions(max_memory_bytes=bound)),
             clock=clock,
             background=background,
         )

@@ -135,6 +135,8 @@ class CandidateLoading:
             verdict = await self._vetting.vet(model, candidate.id.name)
             if verdict.refusal:
                 raise LoadError(verdict.refusal)
+            if verdict.digest != candidate.digest:
+                raise LoadError("vetting judged other bytes than these")
             log.info("vetted %s", candidate)
             passed = self._passed[key] = _Passed(verdict, self._clock.wall_ns())
             if len(self._passed) > self._max_verdicts:

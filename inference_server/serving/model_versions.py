@@ -10,6 +10,8 @@ The rules:
 - A refused candidate is not tried again until its file changes, until a change of the contract is allowed, or
   until memory is freed where it was refused for want of it. Where it was to replace other bytes of the same
   version, those go on serving.
+- Where a start finds none but refused files, what callers got before it is served, from the bytes kept: what
+  would go on serving after a failed update also serves after a restart.
 - What is pinned by a rollback is what callers get until the pin ends (see `decisions`); until it answers they
   get what they got. A file of the pinned version that came later goes before it, unless it is refused.
 - A label follows to another version once that is available, and stays where it is until then.
@@ -69,7 +71,9 @@ class ModelVersions:
         self._name: Final = name
         self._settings = settings
         self._decisions = Decisions(remembered or Remembered())
+        self._explicit: Final = not wanted
         self._wanted = wanted
+        self._last_good_failure = ""
         self._found: dict[int, Candidate] = {}
         self._problems: tuple[str, ...] = ()
         self._served: dict[int, str] = {}
@@ -118,6 +122,8 @@ class ModelVersions:
         if self._is_pinned(candidate):
             self._decisions.pin_failed(reason, for_room=for_room)
             self._settle_labels()
+        elif candidate.source is Source.ARCHIVE:
+            self._last_good_failure = reason
 
     def postponed(self) -> None:
         """Note that the load was given up without a verdict; the next scan decides."""
@@ -430,11 +436,26 @@ class ModelVersions:
         aspired = self._picked()
         pinned = self._decisions.pinned
         if pinned is None or self._decisions.pin_failure:
-            return aspired
+            return aspired or self._last_good()
         if pinned.version not in aspired or pinned.version in self._refused:
-            id_ = ServableId(self._name, pinned.version)
-            aspired[pinned.version] = Candidate(id_, pinned.digest, "", Source.ARCHIVE)
+            aspired[pinned.version] = self._archived(pinned)
         return aspired
+
+    def _last_good(self) -> dict[int, Candidate]:
+        """Return what callers got before a restart, where that found none but refused files.
+
+        Not where there are no files: who deletes them before a start wants nothing of the model served.
+        """
+        history = self._decisions.remembered.served
+        if self._explicit or self._served or self._last_good_failure or not (history and self._refused):
+            return {}
+        refused = {refusal.candidate.digest for refusal in self._refused.values()}
+        if history[-1].digest in refused or self._decisions.is_held(history[-1]):
+            return {}
+        return {history[-1].version: self._archived(history[-1])}
+
+    def _archived(self, kept: Kept) -> Candidate:
+        return Candidate(ServableId(self._name, kept.version), kept.digest, "", Source.ARCHIVE)
 
     def _picked(self) -> dict[int, Candidate]:
         """Return what the policy and the labels pick of what lies there."""

@@ -499,6 +499,24 @@ def test_a_file_that_hangs_its_judge_costs_the_model_nothing(tmp_path):
     run(scenario)
 
 
+def test_a_verdict_on_other_bytes_lets_nothing_in(tmp_path):
+    """C9: a judge that answers for another file than the one it was given is not believed."""
+    put(tmp_path / "momentum.onnx", score_model(bias=1))
+    other = score_model(bias=2)
+
+    class Mixing(VettingInThread):
+        async def vet(self, model, expected_name):
+            return await super().vet(other, expected_name)
+
+    async def scenario():
+        async with inside(tmp_path, vetting=Mixing()) as parts:
+            await parts.settled()
+            assert "vetting judged other bytes" in parts.model().problem
+            assert not parts.registry.ready()
+
+    run(scenario)
+
+
 def test_stop_in_the_middle_of_a_load_leaves_nothing_open(tmp_path):
     """F3: stopped while a thread loads, the servable is closed as soon as the load ends."""
     put(tmp_path / "momentum.onnx", score_model())

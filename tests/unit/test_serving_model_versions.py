@@ -304,6 +304,33 @@ def test_pinned_bytes_that_are_lost_are_told_and_the_held_file_is_still_not_serv
     assert dict(again.served) == {1: "c"}
 
 
+def test_what_served_before_a_restart_serves_after_it_where_the_file_is_refused():
+    """A5: the bad file that was refused before is refused again, and the kept bytes answer meanwhile."""
+    model = fresh()
+    find(model, {1: "a"})
+    find(model, {1: "bad"}, bad=["bad"])
+    again = fresh(remembered=model.remembered)
+    assert find(again, {1: "bad"}, bad=["bad"]) == [Load(file(1, "bad")), Load(kept(1, "a"))]
+    assert dict(again.served) == {1: "a"}
+    assert again.problem() == "version 1: the new file is refused: wrong answers"
+    assert again.remembered == model.remembered
+    assert find(again, {1: "c"}) == [Load(file(1, "c"))]
+
+
+def test_kept_bytes_are_served_after_a_restart_only_in_place_of_a_refused_file():
+    """Without a file, where the kept bytes are no good or the refused ones, or by explicit control: none."""
+    model = fresh()
+    find(model, {1: "a"})
+    remembered = model.remembered
+    assert find(fresh(remembered=remembered), {}) == []
+    again = fresh(remembered=remembered)
+    assert find(again, {2: "bad"}, bad=["bad", "a"]) == [Load(file(2, "bad")), Load(kept(1, "a"))]
+    assert find(fresh(remembered=remembered), {1: "a"}, bad=["a"]) == [Load(file(1, "a"))]
+    explicit = ModelVersions(NAME, ModelSettings(), remembered, wanted=False)
+    explicit.load({1: file(1, "bad")}, ())
+    assert carry_out(explicit, bad=["bad"]) == [Load(file(1, "bad"))]
+
+
 def test_resume_lets_the_repository_count_again():
     """What lies there is picked up, the pinned version goes."""
     model = flat_after_a_swap()

@@ -312,6 +312,22 @@ def test_a_rollback_outlives_kill_nine(tmp_path: Path) -> None:
         assert problem(channel, "momentum") == ""
 
 
+def test_a_bad_file_that_lies_there_at_a_restart_costs_the_model_nothing(tmp_path: Path) -> None:
+    """A2, A5: what answered before the kill answers after it, in place of the bad file, and all is ready."""
+    models, state = tmp_path / "models", ("--state", str(tmp_path / "state"))
+    file = models / "momentum.onnx"
+    put(file, score_model(bias=1))
+    with process_sidecar(models, *state) as sidecar, grpc.insecure_channel(sidecar.target) as channel:
+        put(file, score_model(bias=2, contract=score_contract(bias=2.01)))
+        eventually(lambda: "golden row" in problem(channel, "momentum"), "it is refused")
+        kept = tmp_path / "state" / "models" / "momentum.json"
+        eventually(kept.exists, "what is served is written down")
+        sidecar.stop(signal.SIGKILL)
+    with process_sidecar(models, *state) as sidecar, grpc.insecure_channel(sidecar.target) as channel:
+        assert ask(channel) == (1, 1.0)
+        assert "golden row" in problem(channel, "momentum")
+
+
 def test_a_state_folder_that_cannot_be_written_costs_a_rollback_and_no_call(tmp_path: Path) -> None:
     """C8: with no room for files of its own the sidecar swaps and answers, and says what is not kept."""
     models = tmp_path / "models"
