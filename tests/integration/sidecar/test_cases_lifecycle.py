@@ -312,6 +312,20 @@ def test_a_rollback_outlives_kill_nine(tmp_path: Path) -> None:
         assert problem(channel, "momentum") == ""
 
 
+def test_a_file_larger_than_all_models_may_be_is_not_even_read(tmp_path: Path) -> None:
+    """A19, C3: what cannot fit into the bound on memory is refused by its size, and the old one stays."""
+    put(tmp_path / "momentum.onnx", score_model(bias=1))
+    with (
+        thread_sidecar(tmp_path, max_memory_bytes=4 * 2**20) as sidecar,
+        grpc.insecure_channel(sidecar.unix) as channel,
+    ):
+        with (tmp_path / ".sparse").open("wb") as sparse:
+            sparse.truncate(2**30)
+        (tmp_path / ".sparse").rename(tmp_path / "momentum.onnx")
+        eventually(lambda: "the bound is 4194304" in problem(channel, "momentum"), "it is refused")
+        assert ask(channel) == (1, 1.0)
+
+
 def test_a_bad_file_that_lies_there_at_a_restart_costs_the_model_nothing(tmp_path: Path) -> None:
     """A2, A5: what answered before the kill answers after it, in place of the bad file, and all is ready."""
     models, state = tmp_path / "models", ("--state", str(tmp_path / "state"))
