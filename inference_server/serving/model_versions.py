@@ -73,7 +73,7 @@ class ModelVersions:
         self._decisions = Decisions(remembered or Remembered())
         self._explicit: Final = not wanted
         self._wanted = wanted
-        self._last_good_failure = ""
+        self._kept_refusal: _Refusal | None = None  # of kept bytes, with nothing served
         self._found: dict[int, Candidate] = {}
         self._problems: tuple[str, ...] = ()
         self._served: dict[int, str] = {}
@@ -122,8 +122,8 @@ class ModelVersions:
         if self._is_pinned(candidate):
             self._decisions.pin_failed(reason, for_room=for_room)
             self._settle_labels()
-        elif candidate.source is Source.ARCHIVE:
-            self._last_good_failure = reason
+        if candidate.source is Source.ARCHIVE and not self._served:
+            self._kept_refusal = _Refusal(candidate, reason, for_room)
 
     def postponed(self) -> None:
         """Note that the load was given up without a verdict; the next scan decides."""
@@ -133,7 +133,10 @@ class ModelVersions:
         """Try again what was refused for want of memory; say whether there is any."""
         before = len(self._refused)
         self._refused = {version: it for version, it in self._refused.items() if not it.for_room}
-        return self._decisions.room_freed() or len(self._refused) < before
+        again = len(self._refused) < before
+        if self._kept_refusal and self._kept_refusal.for_room:
+            self._kept_refusal, again = None, True
+        return self._decisions.room_freed() or again
 
     def set_settings(self, settings: ModelSettings) -> None:
         """Take over what the operator says of this model; what was refused for its contract may be let in."""
@@ -343,6 +346,8 @@ class ModelVersions:
         told += [*self._refusals_told(), *self._held_told()]
         if failure := self._decisions.pin_failure:
             told.append(f"version {self.pinned_version}: it was rolled back to, but: {failure}")
+        elif (lost := self._kept_refusal) and not self._served:
+            told.append(f"version {lost.candidate.id.version}: it was served before, but: {lost.reason}")
         if failure := self._decisions.rollback_failure:
             told.append(f"the rollback failed: {failure}")
         # Where one is aspired, something is on its way that takes their place; an upload leaves no file.
@@ -447,12 +452,14 @@ class ModelVersions:
         Not where there are no files: who deletes them before a start wants nothing of the model served.
         """
         history = self._decisions.remembered.served
-        if self._explicit or self._served or self._last_good_failure or not (history and self._refused):
+        if self._explicit or self._served or not (history and self._refused):
             return {}
+        last = self._archived(history[-1])
         refused = {refusal.candidate.digest for refusal in self._refused.values()}
-        if history[-1].digest in refused or self._decisions.is_held(history[-1]):
+        lost = self._kept_refusal is not None and self._kept_refusal.candidate == last
+        if lost or last.digest in refused or self._is_held(last):
             return {}
-        return {history[-1].version: self._archived(history[-1])}
+        return {last.id.version: last}
 
     def _archived(self, kept: Kept) -> Candidate:
         return Candidate(ServableId(self._name, kept.version), kept.digest, "", Source.ARCHIVE)

@@ -43,6 +43,8 @@ EVENTS = st.lists(
         st.tuples(st.just("unload"), st.none()),
         st.tuples(st.just("load"), FOUND),
         st.tuples(st.just("restart"), st.none()),
+        st.tuples(st.just("restart_on_bad"), st.frozensets(VERSIONS, min_size=1)),
+        st.tuples(st.just("lose_kept"), st.none()),
     ),
     max_size=25,
 )
@@ -133,6 +135,19 @@ class World:
     def restart(self, _):
         self.begin({"m": self.model.remembered} if self.model else {})
         self.found(self.files)
+
+    def restart_on_bad(self, versions):
+        """Start where none but bad files lie: what callers got last answers, where its bytes are kept."""
+        self.files = dict.fromkeys(versions, "bad")
+        self.restart(None)
+        self.rest(None)
+        got = self.model.remembered.served[-1:]
+        if got and not self.explicit and got[0].digest in self.archive:
+            default = self.model.default_version()
+            assert (default, self.served.get(default)) == (got[0].version, got[0].digest)
+
+    def lose_kept(self, _):
+        self.archive.clear()
 
     # What the shell does.
 

@@ -331,6 +331,39 @@ def test_kept_bytes_are_served_after_a_restart_only_in_place_of_a_refused_file()
     assert carry_out(explicit, bad=["bad"]) == [Load(file(1, "bad"))]
 
 
+def test_pinned_bytes_that_are_lost_are_not_tried_for_ever_beside_a_bad_file():
+    """A5: once a start, not again as what was served before it; and their loss is told once."""
+    model = flat_after_a_swap()
+    model.roll_back()
+    carry_out(model)
+    again = fresh(remembered=model.remembered)
+    again.found({1: file(1, "b"), 2: file(2, "bad")}, ())
+    for expected in (file(2, "bad"), kept(1, "a")):
+        assert again.next_action() == Load(expected)
+        again.refused(expected, "no good")
+    assert again.next_action() is None
+    assert not again.busy
+    assert again.problem().count("version 1: it was") == 1
+
+
+def test_kept_bytes_that_had_no_room_at_a_start_are_told_and_tried_again_when_memory_is_freed():
+    """A5: in place of a bad file; what was refused for another reason stays refused."""
+    model = fresh()
+    find(model, {1: "a"})
+    again = fresh(remembered=model.remembered)
+    again.found({1: file(1, "bad")}, ())
+    again.refused(again.next_action().candidate, "wrong answers")
+    again.refused(again.next_action().candidate, "it needs 2.0 GiB", for_room=True)
+    assert again.next_action() is None
+    assert again.problem() == (
+        "version 1: refused: wrong answers; version 1: it was served before, but: it needs 2.0 GiB"
+    )
+    assert again.room_freed()
+    assert carry_out(again) == [Load(kept(1, "a"))]
+    assert again.problem() == "version 1: the new file is refused: wrong answers"
+    assert not again.room_freed()
+
+
 def test_resume_lets_the_repository_count_again():
     """What lies there is picked up, the pinned version goes."""
     model = flat_after_a_swap()
