@@ -364,6 +364,52 @@ def test_kept_bytes_that_had_no_room_at_a_start_are_told_and_tried_again_when_me
     assert not again.room_freed()
 
 
+def test_of_what_callers_got_before_a_start_the_last_is_served_unless_it_is_held():
+    """A5: one version answers, not one more for each that callers ever got; what was rolled back never."""
+    history = (Kept(1, "a"), Kept(2, "b"))
+    model = fresh(remembered=Remembered(served=history))
+    assert find(model, {3: "bad"}, bad=["bad"]) == [Load(file(3, "bad")), Load(kept(2, "b"))]
+    assert find(model, {4: "worse"}, bad=["worse"]) == [Load(file(4, "worse"))]
+    assert dict(model.served) == {2: "b"}
+    held = fresh(remembered=Remembered(served=history, held=frozenset({Kept(2, "b")})))
+    assert find(held, {3: "bad"}, bad=["bad"]) == [Load(file(3, "bad"))]
+
+
+def test_kept_bytes_that_are_no_good_stay_refused_when_memory_is_freed_and_are_told_until_a_file_serves():
+    """A5: freed memory mends no bytes, and a good file ends what was told of them."""
+    model = fresh(remembered=Remembered(served=(Kept(1, "a"),)))
+    find(model, {1: "bad"}, bad=["bad", "a"])
+    assert "it was served before, but: wrong answers" in model.problem()
+    assert not model.room_freed()
+    assert carry_out(model) == []
+    find(model, {1: "c"})
+    assert model.problem() == ""
+
+
+def test_while_anything_is_served_a_refused_file_retires_nothing():
+    """A5: that callers got one of the versions last is no reason to take the others out of service."""
+    model = fresh(All())
+    find(model, {1: "a", 2: "b"})
+    assert find(model, {3: "bad"}, bad=["bad"]) == [Load(file(3, "bad"))]
+    assert dict(model.served) == {1: "a", 2: "b"}
+
+
+def test_a_rollback_that_failed_is_told_as_nothing_else_once_the_model_was_unloaded():
+    """The bytes that it wanted are not told as what a start could not serve."""
+    model = ModelVersions(NAME, ModelSettings(), wanted=False)
+    for digest in "ab":
+        model.load({1: file(1, digest)}, ())
+        carry_out(model)
+    model.roll_back()
+    carry_out(model, bad=["a"])
+    model.unload()
+    carry_out(model)
+    model.load({1: file(1, "bad")}, ())
+    carry_out(model, bad=["bad"])
+    assert dict(model.served) == {}
+    assert "served before" not in model.problem()
+
+
 def test_resume_lets_the_repository_count_again():
     """What lies there is picked up, the pinned version goes."""
     model = flat_after_a_swap()
