@@ -10,7 +10,7 @@ The rules:
 - A refused candidate is not tried again until its file changes, until a change of the contract is allowed, or
   until memory is freed where it was refused for want of it. Where it was to replace other bytes of the same
   version, those go on serving.
-- Where a start finds none but refused files, what callers got before it is served, from the bytes kept: what
+- Where a start finds none but bad files, what callers got before it is served, from the bytes kept: what
   would go on serving after a failed update also serves after a restart.
 - What is pinned by a rollback is what callers get until the pin ends (see `decisions`); until it answers they
   get what they got. A file of the pinned version that came later goes before it, unless it is refused.
@@ -447,12 +447,12 @@ class ModelVersions:
         return aspired
 
     def _last_good(self) -> dict[int, Candidate]:
-        """Return what callers got before a restart, where that found none but refused files.
+        """Return what callers got before a restart, where that found only bad files.
 
         Not where there are no files: who deletes them before a start wants nothing of the model served.
         """
         history = self._decisions.remembered.served
-        if self._explicit or self._served or not (history and self._refused):
+        if self._explicit or self._served or not (history and (self._refused or self._problems)):
             return {}
         last = self._archived(history[-1])
         refused = {refusal.candidate.digest for refusal in self._refused.values()}

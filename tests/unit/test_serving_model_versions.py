@@ -317,6 +317,17 @@ def test_what_served_before_a_restart_serves_after_it_where_the_file_is_refused(
     assert find(again, {1: "c"}) == [Load(file(1, "c"))]
 
 
+def test_what_served_before_a_restart_serves_after_it_where_the_file_is_not_whole():
+    """C1: a file that was cut off is no candidate but a problem; the kept bytes answer until it is mended."""
+    model = fresh()
+    find(model, {1: "a"})
+    again = fresh(remembered=model.remembered)
+    again.found({}, ("the file is cut off",))
+    assert carry_out(again) == [Load(kept(1, "a"))]
+    assert again.problem() == "the file is cut off; version 1: served, but its file is gone"
+    assert find(again, {1: "c"}) == [Load(file(1, "c"))]
+
+
 def test_kept_bytes_are_served_after_a_restart_only_in_place_of_a_refused_file():
     """Without a file, where the kept bytes are no good or the refused ones, or by explicit control: none."""
     model = fresh()

@@ -326,20 +326,23 @@ def test_a_file_larger_than_all_models_may_be_is_not_even_read(tmp_path: Path) -
         assert ask(channel) == (1, 1.0)
 
 
-def test_a_bad_file_that_lies_there_at_a_restart_costs_the_model_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["wrong answers", "cut off"])
+def test_a_bad_file_that_lies_there_at_a_restart_costs_the_model_nothing(tmp_path: Path, kind: str) -> None:
     """A2, A5: what answered before the kill answers after it, in place of the bad file, and all is ready."""
     models, state = tmp_path / "models", ("--state", str(tmp_path / "state"))
     file = models / "momentum.onnx"
+    wrong = score_model(bias=2, contract=score_contract(bias=2.01))
+    bad = {"wrong answers": wrong, "cut off": wrong[: len(wrong) // 2]}[kind]
     put(file, score_model(bias=1))
     with process_sidecar(models, *state) as sidecar, grpc.insecure_channel(sidecar.target) as channel:
-        put(file, score_model(bias=2, contract=score_contract(bias=2.01)))
-        eventually(lambda: "golden row" in problem(channel, "momentum"), "it is refused")
+        put(file, bad)
+        eventually(lambda: problem(channel, "momentum"), "it is refused")
         kept = tmp_path / "state" / "models" / "momentum.json"
         eventually(kept.exists, "what is served is written down")
         sidecar.stop(signal.SIGKILL)
     with process_sidecar(models, *state) as sidecar, grpc.insecure_channel(sidecar.target) as channel:
         assert ask(channel) == (1, 1.0)
-        assert "golden row" in problem(channel, "momentum")
+        assert {"wrong answers": "golden row", "cut off": "cut off"}[kind] in problem(channel, "momentum")
 
 
 def test_a_state_folder_that_cannot_be_written_costs_a_rollback_and_no_call(tmp_path: Path) -> None:
