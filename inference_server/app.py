@@ -1,59 +1,79 @@
-"""The one place where the sidecar is built; what is built first is stopped last."""
+"""The one place where the sidecar is built; what is built first is stopped last.
+
+What makes a process of it is in `running`.
+"""
 
 import asyncio
 import contextlib
-import gc
+import importlib.metadata
 import logging
 import os
-import signal
-import threading
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import platform
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from inference_server.adapters import machine
 from inference_server.adapters.archive_folder import open_archive
+from inference_server.adapters.certificate import Certificate, TlsOptions, watch_certificate
 from inference_server.adapters.model_repository import FolderRepository, FolderRepositoryOptions
 from inference_server.adapters.onnx_servable import OnnxLoader, OnnxLoaderOptions
+from inference_server.adapters.renewal import Renewal
+from inference_server.adapters.shared_memory import SharedMemory, SharedMemoryOptions
+from inference_server.adapters.token_file import TokenOptions
 from inference_server.adapters.vetting_pool import VettingPool
 from inference_server.adapters.watcher import FolderWatcher
-from inference_server.core.clock import SystemClock
+from inference_server.core.clock import Clock, SystemClock
+from inference_server.http.call_metrics import CallsCollector
 from inference_server.http.listener import HttpListener, Routes
-from inference_server.http.metrics import ServedCollector, metrics
+from inference_server.http.metrics import metrics
+from inference_server.http.page import PageOptions, StatusPage
 from inference_server.http.probes import probes
+from inference_server.http.renewal_metrics import RenewalCollector
+from inference_server.http.served_metrics import ServedCollector
+from inference_server.http.server_metrics import Bounded, ServerCollector
 from inference_server.rpc import control, health, open_inference, predictor
-from inference_server.rpc.address import Address, AddressError
+from inference_server.rpc.access import Access
+from inference_server.rpc.accounting import Accounting
+from inference_server.rpc.address import Address, AddressError, check_plaintext
 from inference_server.rpc.control import Control
-from inference_server.rpc.guard import guard
+from inference_server.rpc.guard import Guard, GuardOptions
 from inference_server.rpc.health import Health
+from inference_server.rpc.inspection import Inspection
 from inference_server.rpc.listener import Listener, ListenerOptions
-from inference_server.rpc.method import Service
+from inference_server.rpc.method import Method, Service
+from inference_server.rpc.model_statistics import ModelStatistics
 from inference_server.rpc.open_inference import OpenInference
 from inference_server.rpc.predictor import Predictor, PredictorOptions
 from inference_server.rpc.reflection import Reflection
 from inference_server.rpc.repository import Repository
+from inference_server.rpc.shared_memory import SystemSharedMemory
+from inference_server.rpc.shared_tensors import SharedTensors
+from inference_server.rpc.tracing import TracingOptions, open_tracing
 from inference_server.serving.background import Background
 from inference_server.serving.candidate_loading import CandidateLoading
+from inference_server.serving.changes import Changes
 from inference_server.serving.data_plane import DataPlane, DataPlaneOptions
 from inference_server.serving.drain import Drain
 from inference_server.serving.lifecycle import Lifecycle
+from inference_server.serving.loop_lag import LoopLag
 from inference_server.serving.operator import Operator
 from inference_server.serving.reconciler import Reconciler
 from inference_server.serving.recorder import Recorder
 from inference_server.serving.registry import Registry
+from inference_server.serving.run_threads import RunThreads
 from inference_server.serving.settings import ModelSettings
+from inference_server.serving.statistics import Statistics
+
+if TYPE_CHECKING:  # at run time only where traces are configured
+    from inference_server.rpc.spans import Tracing
 
 log = logging.getLogger(__name__)
 
 SERVICES: Final = (predictor.SERVICE, open_inference.SERVICE, control.SERVICE)
-# Threads for runs that are too slow for the event loop; two cores are what a sidecar usually has.
-SLOW_RUN_THREADS: Final = 4
 # Of the memory that there is, models take at most one part in so many unless it is said otherwise.
 MEMORY_SHARE: Final = 2
-# How long the process may take to end once nothing is served any more.
-EXIT_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +83,27 @@ class ServeOptions:
     `settings` are by model. `required` are the models without which it is not ready; empty means those found
     at the start. Under explicit `control` a model is served only when it is asked for, the required ones from
     the start. `state` is the folder for what outlives a restart; None: nothing does. `max_memory_bytes` is
-    the bound on the memory of all models; None: half of what the machine or its container has.
+    the bound on the memory of all models; None: half of what the machine or its container has. Without
+    `shared_memory`, tensors travel in messages only. With `tls` every TCP address, HTTP's too, speaks TLS.
     """
 
     models: Path
     listen: tuple[Address, ...]
     http: Address | None = None
+    page: PageOptions = field(default_factory=PageOptions)
     settings: Mapping[str, ModelSettings] = field(default_factory=dict)
     required: Collection[str] = ()
     control: Literal["files", "explicit"] = "files"
     state: Path | None = None
     max_memory_bytes: int | None = None
+    tls: TlsOptions | None = None
+    tokens: TokenOptions = field(default_factory=TokenOptions)
     listener: ListenerOptions = field(default_factory=ListenerOptions)
+    guard: GuardOptions = field(default_factory=GuardOptions)
     data_plane: DataPlaneOptions = field(default_factory=DataPlaneOptions)
     predictor: PredictorOptions = field(default_factory=PredictorOptions)
+    tracing: TracingOptions = field(default_factory=TracingOptions)
+    shared_memory: SharedMemoryOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +116,18 @@ class Sidecar:
     reconciler: Reconciler
     operator: Operator
     drain: Drain
+    statistics: Statistics
+    data_plane: DataPlane
+    methods: Sequence[Method]
+    renewals: Sequence[Renewal[Any]]
 
     def reload(self, options: ServeOptions) -> None:
-        """Take over what these options say of the models; everything else needs a restart."""
+        """Take over what these options say of the models, and renewed files; all else needs a restart."""
+        for renewal in self.renewals:
+            renewal.refresh()
         self.registry.require_named(options.required)
         self.reconciler.set_settings(options.settings)
+        self.data_plane.bound_models(_bounds(options))
 
 
 @contextlib.asynccontextmanager
@@ -101,15 +135,17 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
     """Serve inside this block; at its end drain, unload and close, in the reverse order of the start.
 
     It answers from the first moment and is ready when the models found are. AddressError where an address
-    cannot be had.
+    cannot be had, RenewalError where certificates or tokens cannot be used.
     """
     async with contextlib.AsyncExitStack() as stack:
+        tls, access, renewals = _secrets(stack, options)
         clock = SystemClock()
         drain = Drain()
-        registry = Registry(options.required)
-        executor = ThreadPoolExecutor(SLOW_RUN_THREADS, thread_name_prefix="run")
-        # Not waited for: a run that hangs would hold up everything that is stopped after it.
-        stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        tracing = _open_tracing(stack, options.tracing)
+        changes = Changes()
+        registry = Registry(options.required, changes)
+        threads = RunThreads()
+        stack.callback(threads.close)
         vetting = VettingPool()
         stack.push_async_callback(vetting.close)
         archive = open_archive(options.state)
@@ -118,18 +154,18 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
         explicit = options.control == "explicit"
         lifecycle = Lifecycle(options.settings, remembered=remembered, explicit=explicit)
         bound = _memory_bound(options)
-        files = FolderRepositoryOptions()
-        files = replace(files, max_bytes=min(files.max_bytes, bound))  # what is larger cannot fit in any case
-        repository = FolderRepository(options.models, clock, files)
+        repository = FolderRepository(options.models, clock, _files_within(bound))
         recorder = Recorder(archive, lifecycle, remembered)
+        loader = OnnxLoader(OnnxLoaderOptions(max_memory_bytes=bound))
         background = Background()
         loading = CandidateLoading(
             repository=repository,
             recorder=recorder,
             vetting=vetting,
-            loader=OnnxLoader(OnnxLoaderOptions(max_memory_bytes=bound)),
+            loader=loader,
             clock=clock,
             background=background,
+            changes=changes,
         )
         reconciler = Reconciler(
             registry=registry,
@@ -139,82 +175,65 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
             loading=loading,
             recorder=recorder,
             background=background,
+            changes=changes,
             clock=clock,
             load_at_start=options.required if explicit else (),
         )
         stack.push_async_callback(reconciler.stop)
-        operator = Operator(lifecycle, reconciler, explicit=explicit)
-        data_plane = DataPlane(registry, clock, options.data_plane, executor)
+        operator = Operator(lifecycle, reconciler, changes, explicit=explicit)
+        data_plane = DataPlane(registry, clock, options.data_plane, threads, _bounds(options))
+        statistics = Statistics()
+        accounting = Accounting(statistics, registry, clock)
+        memory = _shared_memory(stack, options.shared_memory)
         services: list[Service] = [
-            Predictor(data_plane, registry, clock, drain, options.predictor),
-            OpenInference(data_plane, registry, clock, drain),
+            Predictor(data_plane, registry, clock, drain, accounting=accounting, options=options.predictor),
+            OpenInference(data_plane, clock, drain, accounting, SharedTensors(memory)),
+            Inspection(registry, drain, shared_memory=memory is not None),
+            ModelStatistics(statistics, registry),
+            SystemSharedMemory(memory),
             Repository(registry, operator),
             Control(operator),
             Health(registry, SERVICES, drain),
             Reflection((*SERVICES, health.SERVICE)),
         ]
-        methods = [guard(method, clock) for service in services for method in service.methods()]
-        listener = Listener.bind(options.listen, methods, clock, options.listener)
+        guard = Guard(clock, statistics, tracing=tracing, access=access, options=options.guard)
+        methods = [guard.guard(method) for service in services for method in service.methods()]
+        listener = Listener.bind(options.listen, methods, clock, options.listener, tls)
         stack.push_async_callback(listener.stop)
         http_port = None
         if options.http is not None:
-            routes = [*probes(registry, drain), *metrics([ServedCollector(registry, drain, clock)])]
-            http_port = await _start_http(stack, options.http, routes)
+            collectors = [
+                ServerCollector(
+                    _builds(),
+                    Bounded(lambda: data_plane.calls_in_flight, options.data_plane.max_calls_in_flight),
+                    Bounded(lambda: loader.memory_bytes, bound),
+                    _start_loop_lag(stack, clock),
+                ),
+                ServedCollector(registry, changes, drain, clock, data_plane.calls_to),
+                CallsCollector(statistics),
+                RenewalCollector(tls, renewals),
+            ]
+            page = StatusPage(registry, drain, statistics, clock, options.page)
+            stack.callback(asyncio.create_task(page.run()).cancel)
+            routes = [*probes(registry, drain), *metrics(collectors), *page.routes()]
+            http_port = await _start_http(stack, options.http, routes, tls)
         await listener.start()
         stack.callback(drain.begin)
         reconciler.start()
         stack.callback(asyncio.create_task(_warm(vetting)).cancel)
-        yield Sidecar(listener.addresses, http_port, registry, reconciler, operator, drain)
+        yield Sidecar(
+            addresses=listener.addresses,
+            http_port=http_port,
+            registry=registry,
+            reconciler=reconciler,
+            operator=operator,
+            drain=drain,
+            statistics=statistics,
+            data_plane=data_plane,
+            methods=methods,
+            renewals=renewals,
+        )
         log.info("stopping: waiting for calls in flight")
-
-
-async def serve_until_stopped(
-    options: ServeOptions, read_again: Callable[[], ServeOptions] | None = None
-) -> None:
-    """Serve until SIGTERM or SIGINT; a second one ends the process at once.
-
-    At SIGHUP, what `read_again` says of the models is taken over; where it raises, nothing changes. Without
-    it, SIGHUP is a signal to stop as well. The process is to end after this: it is ended, with exit code 0,
-    where a run that hangs would keep it.
-    """
-    stop = asyncio.Event()
-
-    def on_signal() -> None:
-        if stop.is_set():
-            os._exit(1)
-        stop.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, on_signal)
-    async with serving(options) as sidecar:
-        if read_again is not None:
-            loop.add_signal_handler(signal.SIGHUP, _reload, sidecar, read_again)
-        freezing = asyncio.create_task(_freeze(sidecar))
-        await stop.wait()
-        freezing.cancel()
-    log.info("stopped")
-    # Python waits at its exit for threads, and nothing can stop the one of a run or load that hangs.
-    leaving = threading.Timer(EXIT_S, _leave)
-    leaving.daemon = True
-    leaving.start()
-
-
-async def _freeze(sidecar: Sidecar) -> None:
-    """Leave what the start made out of garbage collection, which would stop all calls to walk through it."""
-    await sidecar.reconciler.settled()
-    gc.collect()
-    gc.freeze()
-
-
-def _reload(sidecar: Sidecar, read_again: Callable[[], ServeOptions]) -> None:
-    try:
-        options = read_again()
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, the sidecar goes on as it was
-        log.error("SIGHUP: nothing is changed: %s", error)  # noqa: TRY400 - an operator's mistake, no bug
-        return
-    sidecar.reload(options)
-    log.info("SIGHUP: took over what the configuration says of the models")
 
 
 async def _warm(vetting: VettingPool) -> None:
@@ -224,21 +243,76 @@ async def _warm(vetting: VettingPool) -> None:
         log.exception("the vetting processes could not be started")
 
 
+def _open_tracing(stack: contextlib.AsyncExitStack, options: TracingOptions) -> "Tracing | None":
+    tracing = open_tracing(options, os.environ)
+    if tracing is not None:
+        stack.push_async_callback(tracing.close)
+    return tracing
+
+
+def _start_loop_lag(stack: contextlib.AsyncExitStack, clock: Clock) -> LoopLag:
+    loop_lag = LoopLag(clock)
+    stack.callback(asyncio.create_task(loop_lag.measure()).cancel)
+    return loop_lag
+
+
+def _builds() -> dict[str, str]:
+    builds = {"version": "tickserve", "onnxruntime": "onnxruntime", "grpcio": "grpcio"}
+    versions = {label: importlib.metadata.version(name) for label, name in builds.items()}
+    return {**versions, "python": platform.python_version()}
+
+
+def _bounds(options: ServeOptions) -> dict[str, int]:
+    settings = options.settings.items()
+    return {name: model.max_calls for name, model in settings if model.max_calls is not None}
+
+
 def _memory_bound(options: ServeOptions) -> int:
     if options.max_memory_bytes is not None:
         return options.max_memory_bytes
     return machine.memory_bytes() // MEMORY_SHARE
 
 
-def _leave() -> None:
-    busy = sorted(thread.name for thread in threading.enumerate() if not thread.daemon)
-    log.warning("ending although work goes on that cannot be stopped threads=%s", ",".join(busy))
-    os._exit(0)
+def _shared_memory(
+    stack: contextlib.AsyncExitStack, options: SharedMemoryOptions | None
+) -> SharedMemory | None:
+    if options is None:
+        return None
+    memory = SharedMemory(options)
+    stack.callback(memory.close)
+    stack.callback(asyncio.create_task(memory.sweep()).cancel)
+    return memory
 
 
-async def _start_http(stack: contextlib.AsyncExitStack, address: Address, routes: Routes) -> int:
+def _files_within(memory_bytes: int) -> FolderRepositoryOptions:
+    files = FolderRepositoryOptions()
+    return replace(
+        files, max_bytes=min(files.max_bytes, memory_bytes)
+    )  # what is larger cannot fit in any case
+
+
+def _secrets(
+    stack: contextlib.AsyncExitStack, options: ServeOptions
+) -> tuple[Renewal[Certificate] | None, Access, Sequence[Renewal[Any]]]:
+    """Read certificate and tokens, and watch their files from now on."""
+    tls = watch_certificate(options.tls) if options.tls else None
+    access = Access.by_tokens(options.tokens)
+    if options.http is not None:
+        check_plaintext(options.http, allowed=options.listener.allow_remote_plaintext or tls is not None)
+    renewals: list[Renewal[Any]] = [*([tls] if tls else []), *access.renewals]
+    for renewal in renewals:
+        stack.callback(asyncio.create_task(renewal.watch()).cancel)
+    return tls, access, renewals
+
+
+async def _start_http(
+    stack: contextlib.AsyncExitStack,
+    address: Address,
+    routes: Routes,
+    tls: Renewal[Certificate] | None,
+) -> int:
     try:
-        listener = await HttpListener.start(routes, address.host, address.port)
+        listener = await HttpListener.start(routes, address.host, address.port, tls)
     except OSError as error:
         raise AddressError(f"http {address}: {error.strerror}") from None
     stack.push_async_callback(listener.stop)

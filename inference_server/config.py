@@ -1,183 +1,174 @@
-"""The sidecar's TOML file: what flags cannot say well. Every key is optional; an unknown one is refused.
+"""The sidecar's configuration: each key by a flag, by an environment variable, or in the TOML file.
 
 models = "models"                  # the model repository, a folder
 listen = ["unix:/run/tickserve.sock", "127.0.0.1:8001"]
-http = "127.0.0.1:8002"            # or "off"
-control = "files"                  # or "explicit": models come and go by RPC alone
-state = "/var/lib/tickserve"       # a folder of this sidecar's own, for what must outlive a restart
-max_memory = "4 GiB"               # of all models together; or "512 MiB", or an integer of bytes
-
+max_memory = "4 GiB"               # of all models together
 [model.momentum]
 versions = "latest 2"              # or "latest", "all", or a list such as [3, 5]
-required = true                    # not ready without it
-allow_contract_change = true       # a new file may replace one of another contract or signature
-labels = { stable = 3, canary = 4 }  # names of versions that callers can ask for
 
-Folders that are not absolute are taken from where the sidecar is started.
+docs/configuration.md has every key; a test holds it and the classes together. To add a table: write a
+`Section` in `config_sections`, with a field for each key, of a type of `config_values` and with the default
+of the options that it fills; give `Config` a field for it; pass it on where cli.py makes the ServeOptions.
+File, variables, errors and --show-config follow. A secret is never a value, only the file that holds it.
 """
 
 import difflib
-import re
-import tomllib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, get_args, get_origin
 
-from inference_server.core.contract import MAX_INT64, check_model_name
-from inference_server.core.errors import ContractError
-from inference_server.serving.policy import All, Latest, Specific, VersionPolicy
-from inference_server.serving.settings import DEFAULT_SETTINGS, LabelError, ModelSettings, check_label
+from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
-CONTROLS: Final[tuple[Literal["files", "explicit"], ...]] = ("files", "explicit")
-UNITS: Final = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-BYTES: Final = re.compile(rf"([0-9]{{1,19}}) ?({'|'.join(UNITS)})")
+from inference_server.adapters.archive_folder import default_state_folder
+from inference_server.config_layers import ConfigError, Layer, Place, merged, source
+from inference_server.config_sections import (
+    LimitsSection,
+    ModelSection,
+    PageSection,
+    Section,
+    SharedMemorySection,
+    SocketSection,
+    TlsSection,
+    TokensSection,
+    TracingSection,
+)
+from inference_server.config_values import (
+    Addresses,
+    Bytes,
+    Control,
+    Flag,
+    Folder,
+    HttpAddress,
+    LogLevel,
+    ModelName,
+    came,
+)
+from inference_server.rpc.address import Address, SocketOptions
+from inference_server.rpc.listener import ListenerOptions
+from inference_server.serving.settings import ModelSettings
 
 
-class ConfigError(Exception):
-    """A file that cannot be read as configuration; the text names the file, the key and what was expected."""
+def default_socket() -> str:
+    """Return the address of the Unix socket that `serve` listens on and the other commands call."""
+    folder = os.environ.get("XDG_RUNTIME_DIR") or "/tmp"  # noqa: S108 - the socket itself has mode 0600
+    return f"unix:{folder}/tickserve.sock"
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What the file says; None or empty where it is silent."""
-
-    models: Path | None = None
-    listen: tuple[str, ...] = ()
-    http: str | None = None
-    control: Literal["files", "explicit"] | None = None
-    state: Path | None = None
-    max_memory_bytes: int | None = None
-    settings: Mapping[str, ModelSettings] = field(default_factory=dict)
-    required: tuple[str, ...] = ()
+def _default_listen() -> tuple[Address, ...]:
+    return Address.parse(default_socket()), Address("127.0.0.1", 8001)
 
 
-def read_config(path: Path | None) -> Config:
-    """Read the file, or raise ConfigError; None gives a Config that says nothing."""
-    if path is None:
-        return Config()
+def _default_state(known: Mapping[str, Any]) -> Path | None:
+    return default_state_folder(known["models"], os.environ)
+
+
+class Config(Section):
+    """What is configured, with the defaults of what is not.
+
+    Folders that are not absolute are taken from where the sidecar is started. `http` None: no HTTP. `state`
+    None: nothing says where. `max_memory` is in bytes; None: half of what there is.
+    """
+
+    models: Folder = Path("models")
+    listen: Addresses = Field(default_factory=_default_listen)
+    http: HttpAddress = Address("127.0.0.1", 8002)
+    control: Control = "files"
+    state: Folder | None = Field(default_factory=_default_state)
+    max_memory: Bytes | None = None
+    allow_remote_plaintext: Flag = False
+    log_level: LogLevel = "INFO"
+    tls: TlsSection = TlsSection()
+    tokens: TokensSection = TokensSection()
+    socket: SocketSection = SocketSection()
+    limits: LimitsSection = LimitsSection()
+    model: dict[ModelName, ModelSection] = Field(default_factory=dict)
+    shared_memory: SharedMemorySection = SharedMemorySection()
+    tracing: TracingSection = TracingSection()
+    page: PageSection = PageSection()
+
+    @property
+    def settings(self) -> dict[str, ModelSettings]:
+        """What the life cycle is told of each model that has a section."""
+        return {
+            name: ModelSettings(
+                section.versions, section.allow_contract_change, section.labels, section.max_calls
+            )
+            for name, section in self.model.items()
+        }
+
+    @property
+    def listener(self) -> ListenerOptions:
+        """What the listener is told."""
+        return ListenerOptions(
+            max_message_bytes=self.limits.max_message,
+            max_metadata_bytes=self.limits.max_metadata,
+            max_streams_per_connection=self.limits.max_streams_per_connection,
+            keepalive_s=self.limits.keepalive_s,
+            keepalive_timeout_s=self.limits.keepalive_timeout_s,
+            min_ping_interval_s=self.limits.min_ping_interval_s,
+            drain_timeout_s=self.limits.drain_timeout_s,
+            allow_remote_plaintext=self.allow_remote_plaintext,
+            socket=SocketOptions(self.socket.mode, self.socket.owner, self.socket.group),
+        )
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The models without which the sidecar is not ready."""
+        return tuple(name for name, section in self.model.items() if section.required)
+
+
+def read_config(layers: Sequence[Layer]) -> Config:
+    """Return what the layers say, the first winning; ConfigError has a line for each value that is wrong."""
+    values: dict[str, Any] = {}
+    for layer in reversed(layers):
+        values = merged(values, layer.values)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from None
-    try:
-        return _config(document)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        return Config.model_validate(values)
+    except ValidationError as error:
+        # A default that follows from a key that is wrong is no mistake of its own.
+        wrong = [detail for detail in error.errors() if detail["type"] != "default_factory_not_called"]
+        told = [_told(detail, layers) for detail in wrong]
+    raise ConfigError("\n".join(told))
 
 
-def parse_bytes(value: object) -> int:
-    """Return a number of bytes above 0 from an integer or from a text such as "4 GiB"; ConfigError."""
-    number = value if type(value) is int else 0
-    if isinstance(value, str) and (match := BYTES.fullmatch(value)):
-        number = int(match[1]) * UNITS[match[2]]
-    if not 0 < number <= MAX_INT64:
-        units = ", ".join(filter(None, UNITS))
-        raise ConfigError(f'expected bytes above 0, or such as "4 GiB" (of {units}), came {value!r}')
-    return number
+def effective(config: Config, layers: Sequence[Layer]) -> Iterator[tuple[Place, Any, str]]:
+    """Yield each key, its value as JSON has it, and its origin: a flag, a variable, a file or "default"."""
+    for place, value in _leaves(config.model_dump(mode="json"), ()):
+        layer = source(layers, place)
+        yield place, value, layer.origin(place) if layer else "default"
 
 
-def _config(document: Mapping[str, Any]) -> Config:
-    known = ("models", "listen", "http", "control", "state", "max_memory", "model")
-    _refuse_unknown(document, known, "")
-    listen = _typed(document, "listen", list, "a list of addresses") or []
-    if not all(isinstance(address, str) for address in listen):
-        raise ConfigError(f"listen: expected a list of addresses, came {listen!r}")
-    sections = _typed(document, "model", dict, "a table of models") or {}
-    settings = {name: _settings(name, section) for name, section in sections.items()}
-    return Config(
-        models=_folder(document, "models"),
-        listen=tuple(listen),
-        http=_typed(document, "http", str, "HOST:PORT or 'off'"),
-        control=_control(document),
-        state=_folder(document, "state"),
-        max_memory_bytes=_max_memory_bytes(document),
-        settings=settings,
-        required=tuple(name for name, section in sections.items() if section.get("required")),
-    )
+def _leaves(table: Mapping[str, Any], outer: Place) -> Iterator[tuple[Place, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*outer, key))
+        else:
+            yield (*outer, key), value
 
 
-def _settings(name: str, section: object) -> ModelSettings:
-    place = f"model.{name}"
-    try:
-        check_model_name(name)
-    except ContractError as error:
-        raise ConfigError(f"{place}: {error}") from None
-    if not isinstance(section, dict):
-        raise ConfigError(f"{place}: expected a table, came {section!r}")
-    place += "."
-    _refuse_unknown(section, ("versions", "required", "allow_contract_change", "labels"), place)
-    _typed(section, "required", bool, "true or false", place)
-    policy = DEFAULT_SETTINGS.policy
-    if "versions" in section:
-        policy = _policy(section["versions"], f"{place}versions")
-    return ModelSettings(
-        policy=policy,
-        allow_contract_change=_typed(section, "allow_contract_change", bool, "true or false", place) or False,
-        labels=_labels(section, place),
-    )
+def _told(detail: ErrorDetails, layers: Sequence[Layer]) -> str:
+    place = tuple(str(key) for key in detail["loc"] if key != "[key]")
+    text = detail["msg"]
+    layer = source(layers, place)
+    name = layer.name(place) if layer else ".".join(place)
+    if detail["type"] == "extra_forbidden":
+        known = list(_section(place[:-1]).model_fields)
+        near = difflib.get_close_matches(place[-1], known, n=1)
+        if near and layer:
+            hint = f"did you mean {layer.beside(place, near[0])!r}?"
+        else:
+            hint = f"known are {', '.join(known)}"
+        text = f"unknown key; {hint}"
+    elif detail["type"] in {"model_type", "dict_type"}:
+        text = f"expected a table, came {came(detail['input'])}"
+    return f"{name}: {text}"
 
 
-def _labels(section: Mapping[str, Any], place: str) -> Mapping[str, int]:
-    labels = _typed(section, "labels", dict, "a table such as { stable = 3 }", place) or {}
-    for label, version in labels.items():
-        try:
-            check_label(label)
-        except LabelError as error:
-            raise ConfigError(f"{place}labels: {error}") from None
-        if type(version) is not int or not 0 < version <= MAX_INT64:
-            raise ConfigError(f"{place}labels.{label}: expected a version above 0, came {version!r}")
-    return labels
-
-
-def _control(document: Mapping[str, Any]) -> Literal["files", "explicit"] | None:
-    value = document.get("control")
-    for control in CONTROLS:
-        if value == control:
-            return control
-    if value is not None:
-        raise ConfigError(f"control: expected 'files' or 'explicit', came {value!r}")
-    return None
-
-
-def _max_memory_bytes(document: Mapping[str, Any]) -> int | None:
-    try:
-        return parse_bytes(document["max_memory"]) if "max_memory" in document else None
-    except ConfigError as error:
-        raise ConfigError(f"max_memory: {error}") from None
-
-
-def _folder(document: Mapping[str, Any], key: str) -> Path | None:
-    text = _typed(document, key, str, "a folder")
-    if text is None:
-        return None
-    if not text or "\0" in text:
-        raise ConfigError(f"{key}: expected a folder, came {text!r}")
-    return Path(text)
-
-
-def _policy(value: object, place: str) -> VersionPolicy:
-    if value == "all":
-        return All()
-    if isinstance(value, str) and (match := re.fullmatch(r"latest(?: ([1-9]\d{0,8}))?", value)):
-        return Latest(int(match[1] or 1))
-    if isinstance(value, list) and value and all(type(item) is int and item > 0 for item in value):
-        return Specific(frozenset(value))
-    raise ConfigError(f'{place}: expected "latest", "latest N", "all" or a list of versions, came {value!r}')
-
-
-def _typed(document: Mapping[str, Any], key: str, kind: type, expected: str, place: str = "") -> Any:
-    value = document.get(key)
-    if value is not None and type(value) is not kind:
-        raise ConfigError(f"{place}{key}: expected {expected}, came {value!r}")
-    return value
-
-
-def _refuse_unknown(document: Mapping[str, Any], known: Collection[str], place: str) -> None:
-    for key in document:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
-            raise ConfigError(f"{place}{key}: unknown key{hint}")
+def _section(place: Place) -> type[Section]:
+    kind: Any = Config
+    for key in place:
+        kind = get_args(kind)[-1] if get_origin(kind) is dict else kind.model_fields[key].annotation
+    section: type[Section] = kind
+    return section

@@ -8,8 +8,11 @@ from rich.console import Console
 
 PIPED_WIDTH: Final = 200
 
+# A service may be started without any stdout.
+IS_TERMINAL: Final = bool(sys.stdout and sys.stdout.isatty())
+
 # Piped output has no width to fit in. Names and reasons are not ours: what looks like markup in them is text.
-out = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
+out = Console(width=None if IS_TERMINAL else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
 err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 

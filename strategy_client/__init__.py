@@ -9,6 +9,7 @@ from strategy_client.factory import StrategyFactory
 from strategy_client.features import FeatureSet
 from strategy_client.history import History
 from strategy_client.predictor.client import InferenceClient
+from strategy_client.predictor.security import Security
 from strategy_client.runner import StrategyRunner
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "NoSignal",
     "Outcome",
     "Reason",
+    "Security",
     "Signal",
     "SignalResult",
     "StrategyConfig",

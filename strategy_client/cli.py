@@ -24,6 +24,7 @@ from strategy_client.factory import StrategyFactory
 from strategy_client.lineup import create_executors, wanted_models
 from strategy_client.predictor.channel import TargetError, check_target
 from strategy_client.predictor.client import InferenceClient
+from strategy_client.predictor.security import Security, SecurityError
 from strategy_client.predictor.status import InferenceError
 from strategy_client.replay.replacement import Replacement
 from strategy_client.replay.session import DEADLINE_MS, Replay, ReplayOptions
@@ -51,6 +52,22 @@ err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 Strategies = Annotated[Path, typer.Option(help="A YAML file of strategies, or a folder of them.")]
 Target = Annotated[str | None, typer.Option(help="Address of a sidecar: unix:/PATH or HOST:PORT.")]
+# How the sidecar at the target is spoken to.
+Ca = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", envvar="TICKSERVE_CA", help="Who issues the sidecar's certificate: TLS."),
+]
+Certificate = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", envvar="TICKSERVE_CERTIFICATE", help="This client's own certificate."),
+]
+Key = Annotated[
+    Path | None, typer.Option(metavar="FILE", envvar="TICKSERVE_KEY", help="The key of --certificate.")
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", envvar="TICKSERVE_TOKEN_FILE", help="Holds the token that is sent."),
+]
 
 
 @app.command()
@@ -84,6 +101,10 @@ def replay(
     symbol: Annotated[str | None, typer.Option(help="Column of the symbol.")] = None,
     timezone: Annotated[str | None, typer.Option(help="Zone of times without one, as UTC.")] = None,
     time_format: Annotated[str | None, typer.Option(help="iso, s, ms, us, ns or a strptime format.")] = None,
+    ca: Ca = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Run recorded ticks through strategies; without --target, with a sidecar started for it."""
     with _reporting():
@@ -103,6 +124,7 @@ def replay(
             columns=replace(file.ticks or TicksConfig(), **{k: v for k, v in flags.items() if v is not None}),
             out=out_folder,
             target=None if target is None else check_target(target),
+            security=Security(ca, certificate, key, token_file),
             models=models,
             speed=_speed(speed),
             skip=skip,
@@ -118,7 +140,14 @@ def replay(
 
 
 @app.command()
-def check(strategies: Strategies, target: Target = None) -> None:
+def check(
+    strategies: Strategies,
+    target: Target = None,
+    ca: Ca = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    token_file: TokenFile = None,
+) -> None:
     """Say of each strategy whether it could run: configuration and, with --target, the model's contract."""
     with _reporting():
         executors = create_executors(_read(strategies).strategies, StrategyFactory())
@@ -126,7 +155,8 @@ def check(strategies: Strategies, target: Target = None) -> None:
         models = {each.strategy_id: each.model.name for each in wanted}
         problems = dict.fromkeys(models, "the model was not looked at; name a sidecar with --target")
         if target is not None:
-            with InferenceClient(check_target(target)) as client:
+            security = Security(ca, certificate, key, token_file)
+            with InferenceClient(check_target(target), security=security) as client:
                 client.describe(timeout_s=CHECK_TIMEOUT_S)
                 bindings = Bindings(wanted, client.describe)
                 bindings.refresh()
@@ -169,7 +199,7 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
 def _reporting() -> Iterator[None]:
     try:
         yield
-    except (ConfigurationError, BadFileError, BadLineError, TargetError) as error:
+    except (ConfigurationError, BadFileError, BadLineError, TargetError, SecurityError) as error:
         _fail(error, 2)
     except OSError as error:
         _fail(error, 2)

@@ -124,3 +124,34 @@ def endless_model(turns: int | None = 2**62) -> bytes:
         [] if turns is None else [helper.make_tensor("turns", TensorProto.INT64, [], [turns])],
     )
     return make_model(graph).SerializeToString()
+
+
+def stubborn_model() -> bytes:
+    """Return a valid file whose run takes about 0.1 ms for each unit of its largest input, in one node.
+
+    It cannot be stopped: the average of each window of 100,000 values in a line of so many values.
+    """
+    window = 100_000
+    nodes = [
+        helper.make_node("ReduceMax", ["features"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["length"], to=TensorProto.INT64),
+        helper.make_node("Reshape", ["length", "one"], ["lengths"]),
+        helper.make_node("Concat", ["one_each", "lengths"], ["shape"], axis=0),
+        helper.make_node("ConstantOfShape", ["shape"], ["line"]),
+        helper.make_node(
+            "AveragePool", ["line"], ["means"], kernel_shape=[window], pads=[window - 1, window - 1]
+        ),
+        helper.make_node("ReduceMax", ["means"], ["mean"], keepdims=0),
+        helper.make_node("Add", ["features", "mean"], ["score"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "stubborn",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, 3])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, [None, 3])],
+        [
+            helper.make_tensor("one", TensorProto.INT64, [1], [1]),
+            helper.make_tensor("one_each", TensorProto.INT64, [2], [1, 1]),
+        ],
+    )
+    return make_model(graph).SerializeToString()

@@ -1,12 +1,13 @@
 """A servable made of a Python function, for tests of what stands above ONNX Runtime."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from onnx_files import score_contract
 
 from inference_server.core.contract import Contract
-from inference_server.core.servable import ServableId
+from inference_server.core.servable import Abort, AbortedError, ServableId
 from inference_server.core.tensor import Array, TensorSpec
 
 CONTRACT = score_contract()
@@ -18,7 +19,10 @@ def row_sums(features: Array) -> Array:
 
 
 class FunctionServable:
-    """Answers `function(features)` as the output "score"; other outputs repeat it. Counts runs and closes."""
+    """Answers `function(features)` as the output "score"; other outputs repeat it. Counts runs and closes.
+
+    It cannot be stopped within its function, which may wait for `stopped`.
+    """
 
     def __init__(
         self,
@@ -42,14 +46,21 @@ class FunctionServable:
         self.runs = 0
         self.running = 0
         self.closed = 0
+        self.stopped = threading.Event()  # one of its runs has been told to stop
         self._function = function
 
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+    def run(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], abort: Abort | None = None
+    ) -> list[Array]:
         assert not self.closed, f"{self.id} runs after close"
         self.runs += 1
         self.running += 1
         try:
+            if abort is not None:
+                abort.on_abort(self.stopped.set)
             answer = self._function(inputs[self.inputs[0].name])
+            if abort is not None and abort.aborted:
+                raise AbortedError
         finally:
             self.running -= 1
         return [answer for _ in outputs]

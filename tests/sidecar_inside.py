@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from eventually import eventually
@@ -16,11 +15,13 @@ from inference_server.adapters.watcher import FolderWatcher, FolderWatcherOption
 from inference_server.core.clock import SystemClock
 from inference_server.serving.background import Background
 from inference_server.serving.candidate_loading import CandidateLoading
+from inference_server.serving.changes import Changes
 from inference_server.serving.data_plane import Answer, Call, DataPlane, DataPlaneOptions
 from inference_server.serving.lifecycle import Lifecycle
 from inference_server.serving.reconciler import Reconciler, ReconcilerOptions
 from inference_server.serving.recorder import Recorder
 from inference_server.serving.registry import Registry
+from inference_server.serving.run_threads import RunThreads
 
 QUICK = FolderRepositoryOptions(quiet_s=0.02, settle_s=0.2)
 
@@ -35,9 +36,10 @@ class VettingInThread:
 class Inside:
     """The parts, and short words for what the tests do with them."""
 
-    def __init__(self, folder, *, lifecycle, vetting, repository_options, executor, archive):
+    def __init__(self, folder, *, lifecycle, vetting, repository_options, threads, archive):
         clock = SystemClock()
-        self.registry = Registry()
+        self.changes = Changes()
+        self.registry = Registry(changes=self.changes)
         self.lifecycle = lifecycle
         self.loader = OnnxLoader(OnnxLoaderOptions(warm_up_runs=2))
         repository = FolderRepository(folder, clock, repository_options)
@@ -50,6 +52,7 @@ class Inside:
             loader=self.loader,
             clock=clock,
             background=background,
+            changes=self.changes,
         )
         self.reconciler = Reconciler(
             registry=self.registry,
@@ -59,10 +62,11 @@ class Inside:
             loading=loading,
             recorder=recorder,
             background=background,
+            changes=self.changes,
             clock=clock,
             options=ReconcilerOptions(retry_s=0.1),
         )
-        self.plane = DataPlane(self.registry, clock, DataPlaneOptions(), executor)
+        self.plane = DataPlane(self.registry, clock, DataPlaneOptions(), threads)
 
     async def settled(self):
         """Wait until what lies in the folder is served or refused."""
@@ -90,13 +94,13 @@ class Inside:
 @contextlib.asynccontextmanager
 async def inside(folder: Path, *, lifecycle=None, vetting=None, repository_options=QUICK):
     """Run everything over the folder; at the end nothing may be left open."""
-    with ThreadPoolExecutor(2) as executor, open_archive(None) as archive:
+    with contextlib.closing(RunThreads()) as threads, open_archive(None) as archive:
         parts = Inside(
             folder,
             lifecycle=lifecycle or Lifecycle(),
             vetting=vetting or VettingInThread(),
             repository_options=repository_options,
-            executor=executor,
+            threads=threads,
             archive=archive,
         )
         parts.reconciler.start()

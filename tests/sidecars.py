@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +43,19 @@ def put(path: Path, content: bytes) -> None:
 class ThreadSidecar:
     """A sidecar on the loop of a thread; every call to it goes through real sockets."""
 
-    def __init__(self, sidecar: Sidecar, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, sidecar: Sidecar, loop: asyncio.AbstractEventLoop, options: ServeOptions) -> None:
         self.sidecar = sidecar
+        self.options = options
         self._loop = loop
-        self.unix, self.tcp = (str(address) for address in sidecar.addresses)
+        self.unix, self.tcp, *_ = map(str, sidecar.addresses)
 
     def settle(self) -> None:
         """Wait until what lies in the repository is served or refused."""
         self.run(self.sidecar.reconciler.settled())
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Let the sidecar's loop call this."""
+        self._loop.call_soon_threadsafe(function)
 
     def run(self, coroutine: Any) -> Any:
         """Run a coroutine on the sidecar's loop."""
@@ -58,18 +63,19 @@ class ThreadSidecar:
 
 
 @contextlib.contextmanager
-def thread_sidecar(models: Path, **options: Any) -> Iterator[ThreadSidecar]:
-    """Serve `models` on a Unix socket and on loopback, settled, until the block ends."""
+def thread_sidecar(models: Path, more: Sequence[Address] = (), **options: Any) -> Iterator[ThreadSidecar]:
+    """Serve `models` on a Unix socket, on loopback and on `more`, settled, until the block ends."""
     with tempfile.TemporaryDirectory(prefix="ts") as folder:
-        addresses = (Address(path=Path(folder) / "s.sock"), Address(host="127.0.0.1"))
+        addresses = (Address(path=Path(folder) / "s.sock"), Address(host="127.0.0.1"), *more)
         loop = asyncio.new_event_loop()
         ready, stop = threading.Event(), asyncio.Event()
         held: list[ThreadSidecar | Exception] = []
 
         async def main() -> None:
             try:
-                async with serving(ServeOptions(models, addresses, **options)) as sidecar:
-                    held.append(ThreadSidecar(sidecar, loop))
+                chosen = ServeOptions(models, addresses, **options)
+                async with serving(chosen) as sidecar:
+                    held.append(ThreadSidecar(sidecar, loop, chosen))
                     await sidecar.reconciler.settled()
                     ready.set()
                     await stop.wait()
@@ -84,7 +90,11 @@ def thread_sidecar(models: Path, **options: Any) -> Iterator[ThreadSidecar]:
 
         thread = threading.Thread(target=run)
         thread.start()
-        assert ready.wait(PATIENCE_S)
+        if not ready.wait(PATIENCE_S):
+            # A loop that outlives the test would go on in the process, and keep it from ending.
+            loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
+            thread.join(PATIENCE_S)
+            raise AssertionError(f"the start did not settle in {PATIENCE_S} s")
         if isinstance(held[0], Exception):
             thread.join()
             raise held[0]

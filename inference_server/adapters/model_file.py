@@ -58,7 +58,7 @@ def stamp_of(path: Path, max_bytes: int) -> str:
 def read_file(path: Path, max_bytes: int) -> tuple[bytes, str]:
     """Return the bytes and the stamp that held from before the first to after the last of them.
 
-    Raises UnfitError, and of it ChangingError where no one stamp held.
+    Raises UnfitError, and of it ChangingError where no one stamp held. Never waits for more to come.
     """
     try:
         # Non-blocking, for a pipe may have taken the file's place: opening that would wait for a writer.
@@ -67,14 +67,17 @@ def read_file(path: Path, max_bytes: int) -> tuple[bytes, str]:
             before = os.fstat(descriptor)
             _check(before, max_bytes)
             with open(descriptor, "rb", closefd=False) as file:
-                model = file.read(before.st_size + 1)
+                # None: no regular file after all has nothing to read now, such as one of /proc.
+                model = file.read(before.st_size + 1) or b""
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)  # here, for opening a folder's descriptor fails without closing it
     except OSError as error:
         raise UnfitError(_told(path, error)) from None
-    if len(model) != before.st_size or _stamp(after) != _stamp(before):
+    if _stamp(after) != _stamp(before):
         raise ChangingError("is being written")
+    if len(model) != before.st_size:  # those of /proc and /sys never have the size that they say
+        raise UnfitError(f"says that it has {before.st_size} bytes, and has not")
     return model, _stamp(before)
 
 

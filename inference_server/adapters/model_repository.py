@@ -10,7 +10,7 @@ A file counts once it has been the same for `quiet_s`, as has its manifest where
 ONNX file, and is the one that the manifest names (`manifest.py`). Until then, and while anything else is
 wrong with it, its path keeps the candidate that it was before. What is not whole, does not fit its manifest
 or has not come yet gets its problem told only after `settle_s` without a change: up to then it is being
-written.
+written. What is still being written after `patience_s` is told too, and holds nobody up any more.
 """
 
 import errno
@@ -53,11 +53,12 @@ UNKNOWN: Final = ("", "")
 
 @dataclass(frozen=True, slots=True)
 class FolderRepositoryOptions:
-    """Bounds on files, and how long a file must stay as it is (see the module's text)."""
+    """Bounds on files, and how long a file must or may not stay as it is (see the module's text)."""
 
     max_bytes: int = 2 * 2**30
     quiet_s: float = 0.1
     settle_s: float = 2.0
+    patience_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +79,14 @@ class _Place:
 
 @dataclass(slots=True)
 class _Seen:
-    """What is known of one path: since when file and manifest have their stamps, and what they are."""
+    """What is known of one path: since when file and manifest have their stamps, and what they are.
+
+    `restless_ns` is since when it is being written; None: it is at rest.
+    """
 
     stamps: tuple[str, str]
     since_ns: int
+    restless_ns: int | None = None
     judged: bool = False
     incomplete: str = ""
     candidate: Candidate | None = None
@@ -93,15 +98,18 @@ class _Findings:
 
     problems: dict[str, list[str]] = field(default_factory=dict)
     misnamed: dict[str, list[str]] = field(default_factory=dict)
-    due_s: dict[str, float] = field(default_factory=dict)
+    unsettled: set[str] = field(default_factory=set)
+    again_s: float | None = None
 
     def problem(self, name: str, text: str) -> None:
         """Add what is wrong with something of a model."""
         self.problems.setdefault(name, []).append(text)
 
-    def due(self, name: str, after_s: float) -> None:
-        """Ask for another look at something of a model."""
-        self.due_s[name] = min(after_s, self.due_s.get(name, after_s))
+    def due(self, name: str, after_s: float, *, awaited: bool = True) -> None:
+        """Ask for another look at something of a model, which is unsettled until then if that is awaited."""
+        self.again_s = after_s if self.again_s is None else min(after_s, self.again_s)
+        if awaited:
+            self.unsettled.add(name)
 
 
 class FolderRepository:
@@ -144,8 +152,8 @@ class FolderRepository:
             names=names,
             candidates=tuple(sorted(candidates, key=lambda candidate: candidate.id)),
             problems={name: tuple(texts) for name, texts in told.items()},
-            unsettled=frozenset(findings.due_s),
-            again_s=min(findings.due_s.values(), default=None),
+            unsettled=frozenset(findings.unsettled),
+            again_s=findings.again_s,
         )
         return self._last
 
@@ -190,29 +198,39 @@ class FolderRepository:
             findings.problem(place.name, f"{place}: {error}")
             return _Seen(UNKNOWN, now_ns, candidate=carried)
         if before is None or before.stamps != stamps:
-            findings.due(place.name, self._options.quiet_s)
-            return _Seen(stamps, now_ns, candidate=carried)
+            before = _Seen(stamps, now_ns, _restless_ns(before, now_ns), candidate=carried)
         same_for_s = (now_ns - before.since_ns) / 1e9
         if same_for_s < self._options.quiet_s:
-            findings.due(place.name, self._options.quiet_s - same_for_s)
+            self._await(place, before, self._options.quiet_s, findings)
             return before
         try:
             if not before.judged:
                 self._judge(place, before)
         except ChangingError:
-            findings.due(place.name, self._options.quiet_s)
-            return _Seen(UNKNOWN, now_ns, candidate=carried)
+            before = _Seen(UNKNOWN, now_ns, _restless_ns(before, now_ns), candidate=carried)
+            self._await(place, before, self._options.quiet_s, findings)
+            return before
         except UnfitError as error:
             # It could not be read, which its stamps do not tell the end of: tried again at every look.
             findings.problem(place.name, f"{place}: {error}")
+            before.restless_ns = None
+            return before
+        if before.incomplete and same_for_s < self._options.settle_s:
+            self._await(place, before, self._options.settle_s, findings)
             return before
         if before.incomplete:
-            left_s = self._options.settle_s - same_for_s
-            if left_s > 0:
-                findings.due(place.name, left_s)
-            else:
-                findings.problem(place.name, f"{place}: {before.incomplete}")
+            findings.problem(place.name, f"{place}: {before.incomplete}")
+        before.restless_ns = None
         return before
+
+    def _await(self, place: _Place, seen: _Seen, rest_s: float, findings: _Findings) -> None:
+        """Have it looked at again once it has been the same for so long; told where it takes too long."""
+        now_ns = self._clock.monotonic_ns()
+        patience_s = self._options.patience_s
+        endless = now_ns - _restless_ns(seen, now_ns) >= patience_s * 1e9
+        if endless:
+            findings.problem(place.name, f"{place}: is still being written after {patience_s:g} s")
+        findings.due(place.name, rest_s - (now_ns - seen.since_ns) / 1e9, awaited=not endless)
 
     def _stamps(self, place: _Place) -> tuple[str, str]:
         if not place.there:
@@ -237,6 +255,10 @@ class FolderRepository:
             raise ChangingError
         seen.judged = True
         seen.candidate = Candidate(ServableId(place.name, version), digest, stamp)
+
+
+def _restless_ns(seen: _Seen | None, now_ns: int) -> int:
+    return now_ns if seen is None or seen.restless_ns is None else seen.restless_ns
 
 
 def _only_one_layout(places: list[_Place], findings: _Findings) -> Iterator[_Place]:

@@ -13,10 +13,11 @@ import numpy as np
 from inference_server.adapters.onnx_session import OnnxSession, lacks_memory, plain, sample_inputs
 from inference_server.core.contract import METADATA_KEY, Contract
 from inference_server.core.errors import ContractError, InvalidRequestError
-from inference_server.core.servable import ServableId
+from inference_server.core.servable import Abort, ServableId
 from inference_server.core.size import shown_bytes
 from inference_server.core.tensor import NUMPY_DTYPES, Array, TensorSpec
 from inference_server.serving.loader import LoadError, NoRoomError
+from inference_server.serving.signature import shown
 
 TEXTS: Final = NUMPY_DTYPES["BYTES"]
 
@@ -60,15 +61,16 @@ class OnnxServable:
     def __repr__(self) -> str:
         return f"<OnnxServable {self.id} {self.digest[:12]} {'open' if self._session else 'closed'}>"
 
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+    def run(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], abort: Abort | None = None
+    ) -> list[Array]:
         """Answer one array for each output named. See `core.servable.Servable.run`."""
         if self._session is None:
             raise RuntimeError(f"{self.id} is run after it was closed")
         if self._texts_in:
             inputs = {**inputs, **{name: _decoded(name, inputs[name]) for name in self._texts_in}}
-        return [
-            _encoded(array) if array.dtype == TEXTS else array for array in self._session.run(inputs, outputs)
-        ]
+        arrays = self._session.run(inputs, outputs, abort)
+        return [_encoded(array) if array.dtype == TEXTS else array for array in arrays]
 
     def close(self) -> None:
         """Give the session back; the last one of its digest frees it."""
@@ -202,12 +204,20 @@ class OnnxLoader:
 
 
 def _decoded(name: str, texts: Array) -> Array:
-    try:
-        decoded = [text.decode() if isinstance(text, bytes) else text for text in texts.flat]
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(f"input {name!r}: expected UTF-8 text: {error.reason}") from None
-    return np.array(decoded, dtype=TEXTS).reshape(texts.shape)
+    """Return `str` elements. ONNX says that a text is UTF-8, and the runtime's binding takes no other."""
+    decoded = np.empty(texts.size, TEXTS)
+    for index, text in enumerate(texts.flat):
+        try:
+            decoded[index] = text.decode() if isinstance(text, bytes) else text
+        except UnicodeDecodeError as error:
+            raise InvalidRequestError(
+                f"input {shown(name)}: expected text in UTF-8, as ONNX has it, came element {index} with "
+                f"{error.reason} at byte {error.start}"
+            ) from None
+    return decoded.reshape(texts.shape)
 
 
 def _encoded(texts: Array) -> Array:
-    return np.array([str(text).encode() for text in texts.flat], dtype=TEXTS).reshape(texts.shape)
+    encoded = np.empty(texts.size, TEXTS)
+    encoded[:] = [str(text).encode() for text in texts.flat]
+    return encoded.reshape(texts.shape)

@@ -8,11 +8,12 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from inference_server.adapters.onnx_value import all_wrapped, bf16_wrapped, unwrapped
 from inference_server.core.errors import InvalidRequestError
+from inference_server.core.servable import Abort, AbortedError
 from inference_server.core.tensor import NUMPY_DTYPES, VARIABLE, Array, TensorSpec
 from inference_server.serving.loader import LoadError, NoRoomError
 
-# BF16 is not among them: ONNX Runtime takes no such array from numpy.
 DATATYPES: Final = {
     "tensor(bool)": "BOOL",
     "tensor(uint8)": "UINT8",
@@ -26,8 +27,10 @@ DATATYPES: Final = {
     "tensor(float16)": "FP16",
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
+    "tensor(bfloat16)": "BF16",
     "tensor(string)": "BYTES",
 }
+ODD_ONES: Final[Mapping[str, int | str]] = {"BYTES": "1", "BF16": 0x3F80}
 SILENT: Final = 4
 MAX_TEXT: Final = 300
 
@@ -62,16 +65,41 @@ class OnnxSession:
         self.inputs: Final = tuple(_spec("input", node) for node in self._session.get_inputs())
         self.outputs: Final = tuple(_spec("output", node) for node in self._session.get_outputs())
         self.metadata: Final[Mapping[str, str]] = self._session.get_modelmeta().custom_metadata_map
+        self._takes_bf16 = _has(self.inputs, "BF16")
+        self._gives_bf16 = frozenset(spec.name for spec in self.outputs if spec.datatype == "BF16")
+        if self._gives_bf16 and _has(self.inputs, "BYTES"):
+            raise LoadError(
+                "it takes BYTES and gives BF16; ONNX Runtime's Python binding does one or the other"
+            )
 
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+    def run(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], abort: Abort | None = None
+    ) -> list[Array]:
         """Answer one array for each output named; texts are `str` in object arrays, in and out.
 
-        Raises InvalidRequestError where the model refuses the values or sizes.
+        Raises InvalidRequestError where the model refuses the values or sizes, and AbortedError where `abort`
+        stopped it: the runtime looks between two nodes and at each turn of a loop, never within a node. The
+        session is as good as before, and its other runs go on.
         """
+        options = None if abort is None else _stopped_by(abort)
+        feeds = bf16_wrapped(inputs) if self._takes_bf16 else inputs
         try:
-            answer: list[Array] = self._session.run(outputs, inputs)
+            if self._gives_bf16.isdisjoint(outputs):
+                answer: list[Array] = self._session.run(outputs, feeds, options)
+            else:
+                values = self._session.run_with_ort_values(outputs, all_wrapped(feeds), options)
+                answer = unwrapped(values)
         except ort_errors.InvalidArgument as error:
             raise InvalidRequestError(f"the model refuses these inputs: {plain(error)}") from None
+        except ort_errors.Fail:  # its kind for many failures, this one among them
+            if abort is not None and abort.aborted:
+                raise AbortedError from None
+            raise
+        except UnicodeDecodeError as error:
+            raise InvalidRequestError(
+                "the model's answer to these inputs cannot be given: expected text in UTF-8, came bytes that "
+                f"are none ({error.reason})"
+            ) from None
         return answer
 
 
@@ -80,7 +108,7 @@ def sample_inputs(specs: Sequence[TensorSpec]) -> dict[str, Array]:
     sample: dict[str, Array] = {}
     for spec in specs:
         shape = tuple(1 if size == VARIABLE else size for size in spec.shape)
-        one = "1" if spec.datatype == "BYTES" else 1
+        one = ODD_ONES.get(spec.datatype, 1)
         sample[spec.name] = np.full(shape, one, NUMPY_DTYPES[spec.datatype])
     return sample
 
@@ -94,6 +122,20 @@ def plain(error: Exception) -> str:
     """Return the runtime's text on one line, without its prefix, paths of its build or surplus length."""
     text = _RUNTIME_PREFIX.sub("", " ".join(str(error).split()))
     return _PATHS.sub("…", text)[:MAX_TEXT]
+
+
+def _has(specs: Sequence[TensorSpec], datatype: str) -> bool:
+    return any(spec.datatype == datatype for spec in specs)
+
+
+def _stopped_by(abort: Abort) -> onnxruntime.RunOptions:
+    options = onnxruntime.RunOptions()
+
+    def stop() -> None:
+        options.terminate = True
+
+    abort.on_abort(stop)
+    return options
 
 
 def _spec(role: str, node: Any) -> TensorSpec:

@@ -19,6 +19,7 @@ def write_verdict(verdict: Verdict) -> bytes:
         "inputs": [_write_spec(spec) for spec in verdict.inputs],
         "outputs": [_write_spec(spec) for spec in verdict.outputs],
         "memory_bytes": verdict.memory_bytes,
+        "steady": verdict.steady,
     }
     return json.dumps(document).encode()
 
@@ -46,6 +47,7 @@ def _read(document: Any) -> Verdict:
         inputs=tuple(_read_spec(spec) for spec in document["inputs"]),
         outputs=tuple(_read_spec(spec) for spec in document["outputs"]),
         memory_bytes=_typed(int, document["memory_bytes"]),
+        steady=_typed(bool, document["steady"]),
     )
 
 

@@ -14,6 +14,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from inference_server.adapters.footprint import allocated_bytes
 from inference_server.adapters.onnx_session import OnnxSession, lacks_memory, plain, sample_inputs
+from inference_server.adapters.steadiness import is_steady
 from inference_server.core.contract import METADATA_KEY, Contract, OutputKind, OutputMeaning
 from inference_server.core.errors import ContractError
 from inference_server.core.size import shown_bytes
@@ -67,6 +68,7 @@ class _Vetting:
         self._parsed = ModelProto()
         self._session: OnnxSession | None = None
         self._contract: Contract | None = None
+        self._steady = False
 
     def verdict(self) -> Verdict:
         ways: tuple[tuple[str, Callable[[], str]], ...] = (
@@ -98,6 +100,7 @@ class _Vetting:
             inputs=session.inputs if session else (),
             outputs=session.outputs if session else (),
             memory_bytes=self._taken_bytes() if session else 0,
+            steady=self._steady,
         )
 
     def _taken_bytes(self) -> int:
@@ -133,16 +136,16 @@ class _Vetting:
                     f"operator {node.op_type!r} is of the domain {node.domain!r}; "
                     "only ai.onnx, ai.onnx.ml and com.microsoft are served"
                 )
+        self._steady = is_steady(self._parsed)
         return "no custom operators"
 
     def _load(self) -> str:
         self._parsed = ModelProto()  # it has done its work, and takes as much as the file
         self._before_bytes = allocated_bytes()
         self._session = OnnxSession(self._model)
-        if not self._session.inputs:
-            raise _RefusedError("it takes no input")
         return " → ".join(
-            ", ".join(str(spec) for spec in specs) for specs in (self._session.inputs, self._session.outputs)
+            ", ".join(str(spec) for spec in specs) or "nothing"
+            for specs in (self._session.inputs, self._session.outputs)
         )
 
     def _read_contract(self) -> str:

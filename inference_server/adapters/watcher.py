@@ -52,8 +52,10 @@ class FolderWatcher:
         listening = asyncio.create_task(self._listen(changed))
         try:
             while True:
+                # Not wait_for: in Python 3.11 it keeps a cancellation to itself that meets a change.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), self._options.rescan_s)
+                    async with asyncio.timeout(self._options.rescan_s):
+                        await changed.wait()
                 changed.clear()
                 yield
         finally:

@@ -1,7 +1,7 @@
 """A servable: one loaded version of a model that answers; and the states on its way there and out."""
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,6 +28,39 @@ class State(enum.Enum):
     AVAILABLE = "AVAILABLE"
     UNLOADING = "UNLOADING"
     END = "END"
+
+
+class AbortedError(Exception):
+    """A run was stopped by its `Abort`; nobody waits for what it would have answered."""
+
+
+class Abort:
+    """Tells one run that nobody waits for it any more. Safe to use from any thread, and after the run."""
+
+    __slots__ = ("_stop", "aborted")
+
+    def __init__(self) -> None:
+        self.aborted = False
+        self._stop: Callable[[], object] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Abort {'told' if self.aborted else 'not told'}>"
+
+    def abort(self) -> None:
+        """Stop the run where it can be stopped; one that has not begun ends as soon as it begins."""
+        self.aborted = True
+        if self._stop is not None:
+            self._stop()
+
+    def on_abort(self, stop: Callable[[], object]) -> None:
+        """Let `stop` be called, in whichever thread, once the run is to end; at once if it is so already.
+
+        Called by the servable. `stop` returns at once, does no harm after the run, and may be called twice:
+        each side writes first what the other one reads, so at least one of them calls it.
+        """
+        self._stop = stop
+        if self.aborted:
+            stop()
 
 
 class Servable(Protocol):
@@ -63,11 +96,14 @@ class Servable(Protocol):
         """Median time of one warm-up run."""
         ...
 
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+    def run(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], abort: Abort | None = None
+    ) -> list[Array]:
         """Answer: one array for each name in `outputs`, in that order.
 
         `inputs` hold every input of the signature, with its dtype, rank and fixed sizes; the data plane has
-        checked this. Raises InvalidRequestError where the model itself refuses the values or sizes.
+        checked this. Raises InvalidRequestError where the model itself refuses the values or sizes, and
+        AbortedError where `abort` stopped it, which may take as long as one step of the model.
         """
         ...
 
@@ -81,13 +117,15 @@ class VettingResult:
     """What vetting said of the bytes that are served, and when, in wall time.
 
     `verified`: golden rows were answered as the estimator answered them; False for a model without a
-    contract. `memory_bytes` is what loading and running it took of allocated memory.
+    contract. `memory_bytes` is what loading and running it took of allocated memory. `steady`: the values of
+    its inputs do not decide how long a run takes, only how many rows there are.
     """
 
     vetted_at_ns: int
     verified: bool
     text: str
     memory_bytes: int
+    steady: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +145,7 @@ class VersionStatus:
     available_since_ns: int = 0
     warm_up_ns: int = 0
     rows_answered: int = 0
+    in_flight: int = 0
     vetting: VettingResult | None = None
     refused: bool = False
 
@@ -115,7 +154,8 @@ class VersionStatus:
 class ModelStatus:
     """All versions of one model, the newest first; the one that an unversioned call gets (0: none).
 
-    `problem` says why what lies in the repository is not what is served; empty when it is.
+    `problem` says why what lies in the repository is not what is served; empty when it is. `refused`: a file
+    that lies there is refused, also one that was to replace a version that answers.
     `behind_since_ns` is the wall time since when it has not been, loading included; 0 when it is.
     `pinned_version` is the one that a rollback went back to; 0 without one. `labels` hold a version by label.
     """
@@ -124,6 +164,7 @@ class ModelStatus:
     versions: tuple[VersionStatus, ...]
     default_version: int = 0
     problem: str = ""
+    refused: bool = False
     behind_since_ns: int = 0
     pinned_version: int = 0
     labels: Mapping[str, int] = field(default_factory=dict)

@@ -1,1 +1,1 @@
-"""What the sidecar answers over HTTP: probes and metrics."""
+"""What the sidecar answers over HTTP: probes, metrics, and the status page with its data."""

@@ -1,17 +1,20 @@
 """Where the sidecar listens: a Unix socket, or a host and port."""
 
 import contextlib
+import grp
 import ipaddress
 import os
+import pwd
 import re
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-SOCKET_MODE: Final = 0o600
+# What the socket has until all that is configured holds for it.
+PRIVATE_MODE: Final = 0o600
 # What `sockaddr_un.sun_path` holds on Linux, its closing NUL left out.
 MAX_SOCKET_PATH: Final = 107
 
@@ -63,22 +66,46 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@contextlib.contextmanager
-def private_socket(path: Path) -> Iterator[Path]:
-    """Yield the name to bind; after the block the socket stands at `path`, with mode 0600.
+def check_plaintext(address: Address, *, allowed: bool) -> None:
+    """Raise AddressError where what is said in plaintext could be heard on other machines."""
+    if not address.is_local and not allowed:
+        raise AddressError(
+            f"{address}: other machines could reach it and there is no TLS; configure [tls], listen on a "
+            "Unix socket or a loopback address, or say --allow-remote-plaintext"
+        )
 
-    It is made with mode 0600, with no moment in which it is wider. grpcio removes the name that it bound when
-    it stops, even if that is another server's by then; so it binds a name that nobody else uses. A socket
-    file that nobody answers is left from a crash and is removed; one that somebody answers, or a file that is
-    no socket, is refused with AddressError.
+
+@dataclass(frozen=True, slots=True)
+class SocketOptions:
+    """Who may connect to a Unix socket: its mode, and its owner and group by name; None: the process's."""
+
+    mode: int = 0o600
+    owner: str | None = None
+    group: str | None = None
+
+
+@contextlib.contextmanager
+def private_socket(path: Path, options: SocketOptions) -> Iterator[Path]:
+    """Yield the name to bind; after the block the socket stands at `path`, as the options say.
+
+    It is made with mode 0600 and given its owner before its mode, so there is no moment in which it is wider
+    than asked for. grpcio removes the name that it bound when it stops, even if that is another server's by
+    then; so it binds a name that nobody else uses. A socket file that nobody answers is left from a crash and
+    is removed; one that somebody answers, or a file that is no socket, is refused with AddressError, and so
+    are an owner and group that there are not or that this process may not give.
     """
     _remove_stale(path)
     own = _own_name(path)
-    mask = os.umask(0o777 & ~SOCKET_MODE)
+    mask = os.umask(0o777 & ~PRIVATE_MODE)
     try:
         yield own
     finally:
         os.umask(mask)
+    try:
+        _give(own, options)
+    except AddressError as error:
+        own.unlink()
+        raise AddressError(f"unix:{path}: {error}") from None
     own.rename(path)
 
 
@@ -87,6 +114,30 @@ def remove_socket(path: Path, inode: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         if path.lstat().st_ino == inode:
             path.unlink()
+
+
+def _give(path: Path, options: SocketOptions) -> None:
+    user = _number("user", options.owner, lambda name: pwd.getpwnam(name).pw_uid)
+    group = _number("group", options.group, lambda name: grp.getgrnam(name).gr_gid)
+    try:
+        if (user, group) != (-1, -1):
+            os.chown(path, user, group)
+        path.chmod(options.mode)
+    except OSError as error:
+        to = f"{options.owner or ''}:{options.group or ''}"
+        raise AddressError(f"the socket cannot be given to {to} (owner:group): {error.strerror}") from None
+
+
+def _number(kind: str, name: str | None, look_up: Callable[[str], int]) -> int:
+    """Return the number of a user or group; a number stands for itself, in containers they have no names."""
+    if name is None:
+        return -1  # what `chown` leaves as it is
+    if name.isdecimal():
+        return int(name)
+    try:
+        return look_up(name)
+    except KeyError:
+        raise AddressError(f"this machine has no {kind} {name!r}") from None
 
 
 def _own_name(path: Path) -> Path:

@@ -3,11 +3,14 @@
 Whether a tensor fits a model is the data plane's question; whether the bytes are what the message says they
 are is this module's. Encoding as in the Open Inference Protocol: raw, row-major, little-endian, no padding;
 BYTES elements each with a 4-byte little-endian length before them.
+
+Decoding runs on the event loop. Raw numbers are views and cost nothing; what costs by the element is bounded.
 """
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -19,7 +22,13 @@ from inference_server.serving.signature import shown
 
 MAX_ELEMENTS: Final = 1 << 31
 MAX_RANK: Final = 64  # numpy's own
+MAX_TENSORS: Final = 4096
+# Of all inputs of a request together: what is decoded element by element, for a tenth of a second at most.
+MAX_TEXTS: Final = 1 << 18
+MAX_TYPED_INTEGERS: Final = 1 << 20
+MAX_ID_CHARACTERS: Final = 256
 LENGTH: Final = struct.Struct("<I")
+NOWHERE_ELSE: Final[Mapping[int, bytes]] = MappingProxyType({})
 
 # Open Inference datatype → the field of InferTensorContents that holds it. FP16 and BF16 have none.
 TYPED_FIELDS: Final[dict[str, str]] = {
@@ -36,6 +45,23 @@ TYPED_FIELDS: Final[dict[str, str]] = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
+# Those whose packed form on the wire is the array's own.
+PACKED: Final = frozenset({"BOOL", "FP32", "FP64"})
+
+
+def check_id(id_: str) -> None:
+    """Refuse an id that would be echoed at any length."""
+    if len(id_) > MAX_ID_CHARACTERS:
+        raise InvalidRequestError(f"id: expected at most {MAX_ID_CHARACTERS} characters, came {len(id_)}")
+
+
+def check_tensors(request: oip.ModelInferRequest) -> None:
+    """Refuse more inputs or outputs than a request may name, before anything is done for each of them."""
+    if len(request.inputs) > MAX_TENSORS or len(request.outputs) > MAX_TENSORS:
+        raise InvalidRequestError(
+            f"expected at most {MAX_TENSORS} inputs and as many outputs, "
+            f"came {len(request.inputs)} inputs and {len(request.outputs)} outputs"
+        )
 
 
 def decode_rows(raw: bytes, rows: int) -> Array:
@@ -50,27 +76,47 @@ def decode_rows(raw: bytes, rows: int) -> Array:
     return np.frombuffer(raw, dtype="<f4").reshape(rows, -1)
 
 
-def decode_inputs(request: oip.ModelInferRequest) -> dict[str, Array]:
-    """Return every input of the request by name, raw or typed."""
+def decode_inputs(
+    request: oip.ModelInferRequest, elsewhere: Mapping[int, bytes] = NOWHERE_ELSE
+) -> dict[str, Array]:
+    """Return every input of the request by name, raw or typed.
+
+    `elsewhere` holds, by its place in `inputs`, the raw bytes of an input that is not in the message: it has
+    no contents, and no entry in `raw_input_contents`.
+    """
     raws: Sequence[bytes] = request.raw_input_contents
     inputs = request.inputs
-    if raws and len(raws) != len(inputs):
+    count = len(inputs)
+    if raws and len(raws) != count - len(elsewhere):
         raise InvalidRequestError(
-            f"raw_input_contents: expected one entry for each of the {len(inputs)} inputs, came {len(raws)}"
+            f"raw_input_contents: expected one entry for each of the {count - len(elsewhere)} inputs, "
+            f"came {len(raws)}"
         )
     arrays: dict[str, Array] = {}
+    slots = iter(raws)
+    texts = integers = 0
     for index, tensor in enumerate(inputs):
-        if tensor.name in arrays:
-            raise InvalidRequestError(f"input {shown(tensor.name)} stands twice")
-        shape = _shape(tensor)
-        if not raws:
-            arrays[tensor.name] = _decode_typed(tensor, shape)
-        elif tensor.HasField("contents"):
-            raise InvalidRequestError(
-                f"input {shown(tensor.name)}: contents and raw_input_contents together; expected one of them"
-            )
+        name, datatype = tensor.name, tensor.datatype
+        if name in arrays:
+            raise InvalidRequestError(f"input {shown(name)} stands twice; expected each input once")
+        shape = _shape(name, datatype, tensor.shape)
+        raw = elsewhere.get(index) if elsewhere else None
+        if raw is None and raws:
+            raw = next(slots)
+        if datatype == "BYTES":
+            texts += math.prod(shape)
+            _check_bound("elements of BYTES", texts, MAX_TEXTS, "")
+        if raw is not None:
+            if tensor.HasField("contents"):
+                raise InvalidRequestError(
+                    f"input {shown(name)}: expected contents or raw bytes, came both together"
+                )
+            arrays[name] = decode_raw(name, datatype, shape, raw)
         else:
-            arrays[tensor.name] = decode_raw(tensor.name, tensor.datatype, shape, raws[index])
+            if datatype not in PACKED and datatype != "BYTES":
+                integers += math.prod(shape)
+                _check_bound("integers in contents", integers, MAX_TYPED_INTEGERS, "; send them raw")
+            arrays[name] = _decode_typed(name, datatype, shape, tensor.contents)
     return arrays
 
 
@@ -82,8 +128,11 @@ def decode_raw(name: str, datatype: str, shape: tuple[int, ...], raw: bytes) -> 
     expected = math.prod(shape) * dtype.itemsize
     if len(raw) != expected:
         raise InvalidRequestError(
-            f"input {shown(name)}: expected {expected} bytes for {datatype}{list(shape)}, came {len(raw)}"
+            f"input {shown(name)}: expected {expected} bytes for {datatype}{_listed(shape)}, came {len(raw)}"
         )
+    if datatype == "BOOL" and np.frombuffer(raw, np.uint8).max(initial=0) > 1:
+        bad = raw.translate(None, b"\0\1")[0]
+        raise InvalidRequestError(f"input {shown(name)}: expected BOOL bytes of 0 or 1, came {bad}")
     return np.frombuffer(raw, dtype=dtype).reshape(shape)
 
 
@@ -92,74 +141,118 @@ def encode_raw(array: Array) -> bytes:
     if array.dtype == np.object_:
         parts = (element if isinstance(element, bytes) else str(element).encode() for element in array.flat)
         return b"".join(LENGTH.pack(len(part)) + part for part in parts)
-    if array.dtype.byteorder == ">":
-        array = array.astype(array.dtype.newbyteorder("<"))
-    return array.tobytes()
+    return _little_endian(array).tobytes()
 
 
-def _shape(tensor: oip.ModelInferRequest.InferInputTensor) -> tuple[int, ...]:
-    if tensor.datatype not in NUMPY_DTYPES:
+def encoded_view(array: Array) -> bytes | memoryview:
+    """Return the same bytes, uncopied where they lie so already: good as long as nobody writes the array."""
+    if array.dtype == np.object_:
+        return encode_raw(array)
+    return _little_endian(array).reshape(-1).view(np.uint8).data
+
+
+def _little_endian(array: Array) -> Array:
+    return array.astype(array.dtype.newbyteorder("<")) if array.dtype.byteorder == ">" else array
+
+
+def _check_bound(what: str, came: int, bound: int, advice: str) -> None:
+    if came > bound:
+        raise InvalidRequestError(f"expected at most {bound} {what} in one request{advice}, came {came}")
+
+
+def _shape(name: str, datatype: str, sizes: Sequence[int]) -> tuple[int, ...]:
+    if datatype not in NUMPY_DTYPES:
         raise InvalidRequestError(
-            f"input {shown(tensor.name)}: unknown datatype {shown(tensor.datatype)}; "
+            f"input {shown(name)}: unknown datatype {shown(datatype)}; "
             f"expected one of {', '.join(NUMPY_DTYPES)}"
         )
-    if len(tensor.shape) > MAX_RANK:
+    if len(sizes) > MAX_RANK:
         raise InvalidRequestError(
-            f"input {shown(tensor.name)}: expected at most {MAX_RANK} dimensions, came {len(tensor.shape)}"
+            f"input {shown(name)}: expected at most {MAX_RANK} dimensions, came {len(sizes)}"
         )
-    shape = tuple(tensor.shape)
-    if any(size < 0 for size in shape):
-        raise InvalidRequestError(f"input {shown(tensor.name)}: shape {list(shape)} has a negative size")
-    if math.prod(size or 1 for size in shape) > MAX_ELEMENTS:  # numpy refuses other sizes beside a 0 too
+    shape = tuple(sizes)
+    if shape and min(shape) < 0:
         raise InvalidRequestError(
-            f"input {shown(tensor.name)}: shape {list(shape)} has more than {MAX_ELEMENTS} elements"
+            f"input {shown(name)}: expected no negative size, came shape {_listed(shape)}"
+        )
+    # numpy refuses sizes beyond its own also beside a 0.
+    if math.prod(shape if 0 not in shape else filter(None, shape)) > MAX_ELEMENTS:
+        raise InvalidRequestError(
+            f"input {shown(name)}: expected at most {MAX_ELEMENTS} elements, came shape {_listed(shape)}"
         )
     return shape
 
 
-def _decode_typed(tensor: oip.ModelInferRequest.InferInputTensor, shape: tuple[int, ...]) -> Array:
-    field = TYPED_FIELDS.get(tensor.datatype)
+def _listed(shape: Sequence[int]) -> str:
+    """Return the shape, short: sizes of any length would push what matters out of a status text."""
+    sizes = [str(size) for size in shape[:8]]
+    return f"[{', '.join(sizes)}{', …' if len(shape) > 8 else ''}]"
+
+
+def _decode_typed(
+    name: str, datatype: str, shape: tuple[int, ...], contents: oip.InferTensorContents
+) -> Array:
+    field = TYPED_FIELDS.get(datatype)
     if field is None:
         raise InvalidRequestError(
-            f"input {shown(tensor.name)}: {tensor.datatype} has no typed field; send it raw"
+            f"input {shown(name)}: expected {datatype} in raw_input_contents, for no typed field holds it"
         )
-    filled = [descriptor.name for descriptor, _ in tensor.contents.ListFields()]
+    filled = [descriptor.name for descriptor, _ in contents.ListFields()]
     if filled and filled != [field]:
         raise InvalidRequestError(
-            f"input {shown(tensor.name)}: {tensor.datatype} travels in {field}, came {', '.join(filled)}"
+            f"input {shown(name)}: expected {datatype} in {field}, came {', '.join(filled)}"
         )
-    values = getattr(tensor.contents, field)
+    values = getattr(contents, field)
     if len(values) != math.prod(shape):
         raise InvalidRequestError(
-            f"input {shown(tensor.name)}: expected {math.prod(shape)} elements for shape {list(shape)}, "
+            f"input {shown(name)}: expected {math.prod(shape)} elements for shape {_listed(shape)}, "
             f"came {len(values)}"
         )
-    dtype = NUMPY_DTYPES[tensor.datatype]
+    dtype = NUMPY_DTYPES[datatype]
+    if datatype == "BYTES":
+        return _text_array(list(values), shape)
+    if values and datatype in PACKED:
+        # As bytes and not one by one: that is quick, and keeps a NaN's own bits, which Python's floats lose.
+        # The field is the only one that is known, and so all that is left.
+        contents.DiscardUnknownFields()
+        packed = contents.SerializeToString()
+        start = len(packed) - len(values) * dtype.itemsize
+        return np.frombuffer(packed, dtype, offset=start).reshape(shape)
     try:
         return np.array(values, dtype=dtype).reshape(shape)
     except OverflowError:
+        limits = np.iinfo(dtype)
+        bad = next(value for value in values if not limits.min <= value <= limits.max)
         raise InvalidRequestError(
-            f"input {shown(tensor.name)}: an element does not fit {tensor.datatype}"
+            f"input {shown(name)}: expected {datatype} from {limits.min} to {limits.max}, came {bad}"
         ) from None
 
 
 def _decode_bytes(name: str, shape: tuple[int, ...], raw: bytes) -> Array:
-    elements: list[bytes] = []
     expected = math.prod(shape)
-    at = 0
-    while at < len(raw):
-        start = at + LENGTH.size
-        end = start + LENGTH.unpack_from(raw, at)[0] if start <= len(raw) else len(raw) + 1
-        if end > len(raw):
+    elements: list[bytes] = []
+    unpack, size = LENGTH.unpack_from, len(raw)
+    start = 0
+    while start < size and len(elements) <= expected:
+        length = unpack(raw, start)[0] if start + 4 <= size else size
+        end = start + 4 + length
+        if end > size:
+            came = f"length {length}" if start + 4 <= size else f"{size - start} bytes of a length"
             raise InvalidRequestError(
-                f"input {shown(name)}: element {len(elements)} runs past the end of the bytes"
+                f"input {shown(name)}: element {len(elements)} runs past the end of the bytes: "
+                f"expected at most {max(0, size - start - 4)} bytes more, came {came}"
             )
-        elements.append(raw[start:end])
-        at = end
+        elements.append(raw[start + 4 : end])
+        start = end
     if len(elements) != expected:
+        more = "more" if len(elements) > expected else len(elements)
         raise InvalidRequestError(
-            f"input {shown(name)}: expected {expected} elements for BYTES{list(shape)}, came {len(elements)}"
+            f"input {shown(name)}: expected {expected} elements for BYTES{_listed(shape)}, came {more}"
         )
-    array = np.empty(expected, dtype=np.object_)
+    return _text_array(elements, shape)
+
+
+def _text_array(elements: list[bytes], shape: tuple[int, ...]) -> Array:
+    array = np.empty(len(elements), dtype=np.object_)
     array[:] = elements
     return array.reshape(shape)

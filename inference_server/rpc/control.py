@@ -6,7 +6,7 @@ from google.protobuf.message import Message
 from tickserve.v1 import control_pb2 as wire
 
 from inference_server.core.errors import InvalidRequestError
-from inference_server.rpc.method import CallContext, Method, Unary
+from inference_server.rpc.method import CallContext, Group, Method, Unary
 from inference_server.serving.operator import Operator
 
 SERVICE: Final = "tickserve.v1.Control"
@@ -27,7 +27,7 @@ class Control:
             ("DeleteLabel", wire.DeleteLabelRequest, wire.DeleteLabelResponse, self.delete_label),
         ]
         return [
-            Method(f"/{SERVICE}/{name}", request, response, unary=function)
+            Method(f"/{SERVICE}/{name}", request, response, Group.CONTROL, unary=function)
             for name, request, response, function in rows
         ]
 

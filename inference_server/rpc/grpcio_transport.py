@@ -12,8 +12,10 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from inference_server.core.clock import Clock
+from inference_server.core.errors import InvalidRequestError
+from inference_server.rpc.fields import FieldBound
 from inference_server.rpc.method import BidirectionalStream, CallContext, Method, ServerStream, Unary
-from inference_server.rpc.status import Code, StatusError
+from inference_server.rpc.status import Code, StatusError, status_of
 
 # A status text travels in the trailers, a character as up to 12 bytes; beyond 8 KiB they break the call.
 MAX_TEXT: Final = 680
@@ -49,7 +51,8 @@ class _ContextMaker:
         deadline_ns = None
         if remaining_s is not None:
             deadline_ns = self._clock.monotonic_ns() + int(remaining_s * 1e9)
-        return CallContext(deadline_ns, f"{self._prefix}-{next(self._numbers)}")
+        request_id = f"{self._prefix}-{next(self._numbers)}"
+        return CallContext(deadline_ns, request_id, tuple(context.invocation_metadata() or ()))
 
 
 def _handler(method: Method, contexts: _ContextMaker) -> grpc.RpcMethodHandler[Any, Any]:
@@ -59,20 +62,29 @@ def _handler(method: Method, contexts: _ContextMaker) -> grpc.RpcMethodHandler[A
     }
     one, many = _parsers(method.request)
     if method.unary is not None:
-        return grpc.unary_unary_rpc_method_handler(_unary(method.unary, one, contexts), **codec)
+        return grpc.unary_unary_rpc_method_handler(_unary(method, method.unary, one, contexts), **codec)
     if method.server_stream is not None:
-        return grpc.unary_stream_rpc_method_handler(_stream(method.server_stream, one, contexts), **codec)
+        return grpc.unary_stream_rpc_method_handler(
+            _stream(method, method.server_stream, one, contexts), **codec
+        )
     if method.bidirectional is not None:
-        return grpc.stream_stream_rpc_method_handler(_stream(method.bidirectional, many, contexts), **codec)
+        return grpc.stream_stream_rpc_method_handler(
+            _stream(method, method.bidirectional, many, contexts), **codec
+        )
     raise ValueError(f"{method.path}: no function")
 
 
 def _parsers(kind: type[Message]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    bound = FieldBound(kind)
+
     def one(raw: bytes) -> Message:
         try:
+            bound.check(raw)
             return kind.FromString(raw)
+        except InvalidRequestError as error:
+            raise status_of(error) from None
         except DecodeError:
-            text = f"the {len(raw)} bytes that came are no {kind.DESCRIPTOR.full_name}"
+            text = f"expected a {kind.DESCRIPTOR.full_name}, came {len(raw)} bytes that are none"
             raise StatusError(Code.INVALID_ARGUMENT, text) from None
 
     async def many(raws: AsyncIterator[bytes]) -> AsyncIterator[Message]:
@@ -83,11 +95,13 @@ def _parsers(kind: type[Message]) -> tuple[Callable[[Any], Any], Callable[[Any],
 
 
 def _unary(
-    function: Unary, parse: Callable[[Any], Any], contexts: _ContextMaker
+    method: Method, function: Unary, parse: Callable[[Any], Any], contexts: _ContextMaker
 ) -> Callable[[Any, Any], Any]:
     async def handle(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
         try:
-            return await function(parse(raw), contexts(context))
+            call = contexts(context)
+            method.admit(call)
+            return await function(_read(method, call, parse, raw), call)
         except StatusError as error:
             await _abort(context, error)
 
@@ -95,16 +109,29 @@ def _unary(
 
 
 def _stream(
-    function: ServerStream | BidirectionalStream, parse: Callable[[Any], Any], contexts: _ContextMaker
+    method: Method,
+    function: ServerStream | BidirectionalStream,
+    parse: Callable[[Any], Any],
+    contexts: _ContextMaker,
 ) -> Callable[[Any, Any], Any]:
     async def handle(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Message]:
         try:
-            async for response in function(parse(raw), contexts(context)):
+            call = contexts(context)
+            method.admit(call)
+            async for response in function(_read(method, call, parse, raw), call):
                 yield response
         except StatusError as error:
             await _abort(context, error)
 
     return handle
+
+
+def _read(method: Method, call: CallContext, parse: Callable[[Any], Any], raw: Any) -> Any:
+    try:
+        return parse(raw)
+    except StatusError as error:
+        method.refuse(call, error)
+        raise
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: StatusError) -> NoReturn:

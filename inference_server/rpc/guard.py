@@ -1,33 +1,156 @@
-"""What holds for every RPC, whatever the transport: expiry before the start, and errors at the edge.
+"""What holds for every RPC, whatever the transport: access, expiry before the start, errors, counting.
 
 A function's ServingError becomes its status. Anything else is a bug: the caller gets a fixed text with the
 request id, the log gets the traceback under the same id.
 """
 
+import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator
-from dataclasses import replace
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import Message
 
 from inference_server.core.clock import Clock
-from inference_server.core.errors import ServingError
-from inference_server.rpc.method import BidirectionalStream, CallContext, Method, ServerStream, Unary
+from inference_server.core.errors import (
+    OverloadedError,
+    Reason,
+    ServingError,
+    UnauthenticatedError,
+)
+from inference_server.rpc.access import Access
+from inference_server.rpc.method import BidirectionalStream, CallContext, Group, Method, ServerStream, Unary
 from inference_server.rpc.status import Code, StatusError, status_of
+from inference_server.serving.statistics import NO_MODEL, Statistics
+
+if TYPE_CHECKING:  # at run time only where traces are configured
+    from inference_server.rpc.spans import Tracing
 
 log = logging.getLogger(__name__)
 
 
-def guard(method: Method, clock: Clock) -> Method:
-    """Return the method with its function guarded: from it only StatusError and cancellation come out."""
-    if method.unary is not None:
-        return replace(method, unary=_guard_unary(method.path, method.unary, clock))
-    if method.server_stream is not None:
-        return replace(method, server_stream=_guard_stream(method.path, method.server_stream))
-    if method.bidirectional is not None:
-        return replace(method, bidirectional=_guard_stream(method.path, method.bidirectional))
-    raise ValueError(f"{method.path}: no function")
+@dataclass(frozen=True, slots=True)
+class GuardOptions:
+    """Bounds on RPCs: of those that stay open, `max_streams` at a time, whatever their connections.
+
+    What anybody may ask, health first of all, does not count.
+    """
+
+    max_streams: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.max_streams < 1:
+            raise ValueError(f"expected a bound of at least 1 stream, came {self}")
+
+
+class Guard:
+    """Guards the functions of methods, and counts how each RPC ends."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        statistics: Statistics,
+        tracing: "Tracing | None" = None,
+        access: Access | None = None,
+        options: GuardOptions | None = None,
+    ) -> None:
+        self._clock: Final = clock
+        self._statistics: Final = statistics
+        self._tracing: Final = tracing
+        self._access: Final = access or Access({})
+        self._options: Final = options or GuardOptions()
+        self._streams = 0
+
+    def guard(self, method: Method) -> Method:
+        """Return the method with its function guarded: only StatusError and cancellation come out of it."""
+        method = replace(method, admit=self._admit(method), refuse=self._refuse(method))
+        if method.unary is not None:
+            return replace(method, unary=self._unary(method, method.unary))
+        if method.server_stream is not None:
+            return replace(method, server_stream=self._stream(method, method.server_stream))
+        if method.bidirectional is not None:
+            return replace(method, bidirectional=self._stream(method, method.bidirectional))
+        raise ValueError(f"{method.path}: no function")
+
+    def _admit(self, method: Method) -> Callable[[CallContext], None]:
+        def admit(call: CallContext) -> None:
+            try:
+                self._access.check(method.group, call)
+            except UnauthenticatedError:
+                with self._one_call(method, call):
+                    self._statistics.failed(NO_MODEL, 0, Code.UNAUTHENTICATED.name, Reason.UNAUTHENTICATED, 0)
+                    raise
+
+        return admit
+
+    def _refuse(self, method: Method) -> Callable[[CallContext, StatusError], None]:
+        def refuse(call: CallContext, error: StatusError) -> None:
+            with contextlib.suppress(StatusError), self._one_call(method, call):
+                raise error
+
+        return refuse
+
+    def _unary(self, method: Method, function: Unary) -> Unary:
+        async def guarded(request: Any, call: CallContext) -> Message:
+            with self._one_call(method, call) as traced:
+                if not method.counts_expired:
+                    call.check_deadline(self._clock.monotonic_ns())
+                return await function(request, traced)
+
+        return guarded
+
+    def _stream(self, method: Method, function: ServerStream | BidirectionalStream) -> ServerStream:
+        async def guarded(request: Any, call: CallContext) -> AsyncIterator[Message]:
+            with self._one_call(method, call) as traced, self._one_stream(method):
+                call.check_deadline(self._clock.monotonic_ns())
+                admitted = self._access.state()
+                async for response in function(request, traced):
+                    # A token that is taken back ends the streams that it opened, with their next response.
+                    if (state := self._access.state()) != admitted:
+                        self._access.check(method.group, call)
+                        admitted = state
+                    yield response
+
+        return guarded
+
+    @contextlib.contextmanager
+    def _one_stream(self, method: Method) -> Iterator[None]:
+        """Be one of the streams that may be open."""
+        if method.group is Group.OPEN:
+            yield
+            return
+        bound = self._options.max_streams
+        if self._streams >= bound:
+            raise OverloadedError(f"{bound} streams are open, which is the server's bound")
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
+
+    @contextlib.contextmanager
+    def _one_call(self, method: Method, call: CallContext) -> Iterator[CallContext]:
+        """Count and trace the RPC that this block is; it ends with a StatusError or by cancellation only."""
+        began_ns = self._clock.monotonic_ns()
+        self._statistics.rpc_began(method.path)
+        trace = None if self._tracing is None else self._tracing.rpc(method, call)
+        code = Code.OK
+        try:
+            yield call if trace is None else replace(call, trace=trace)
+        except Exception as error:  # noqa: BLE001 - the edge of every RPC; `status_for` logs bugs
+            status = status_for(error, method.path, call.request_id)
+            code = status.code
+            raise status from None
+        except (asyncio.CancelledError, GeneratorExit):
+            late = call.deadline_ns is not None and self._clock.monotonic_ns() >= call.deadline_ns
+            code = Code.DEADLINE_EXCEEDED if late else Code.CANCELLED
+            raise
+        finally:
+            self._statistics.rpc_ended(method.path, code.name, self._clock.monotonic_ns() - began_ns)
+            if trace is not None:
+                trace.end(code)
 
 
 def status_for(error: Exception, path: str, request_id: str) -> StatusError:
@@ -38,26 +161,3 @@ def status_for(error: Exception, path: str, request_id: str) -> StatusError:
         return status_of(error)
     log.error("%s request=%s failed", path, request_id, exc_info=error)
     return StatusError(Code.INTERNAL, f"internal error, request id {request_id}")
-
-
-def _guard_unary(path: str, function: Unary, clock: Clock) -> Unary:
-    async def guarded(request: Any, call: CallContext) -> Message:
-        if call.deadline_ns is not None and clock.monotonic_ns() >= call.deadline_ns:
-            raise StatusError(Code.DEADLINE_EXCEEDED, "the deadline had passed before the call was started")
-        try:
-            return await function(request, call)
-        except Exception as error:  # noqa: BLE001 - the edge of every RPC; `status_for` logs bugs
-            raise status_for(error, path, call.request_id) from None
-
-    return guarded
-
-
-def _guard_stream(path: str, function: ServerStream | BidirectionalStream) -> ServerStream:
-    async def guarded(request: Any, call: CallContext) -> AsyncIterator[Message]:
-        try:
-            async for response in function(request, call):
-                yield response
-        except Exception as error:  # noqa: BLE001 - the edge of every RPC; `status_for` logs bugs
-            raise status_for(error, path, call.request_id) from None
-
-    return guarded

@@ -3,11 +3,18 @@
 A function here knows decoded messages and a `CallContext`, and nothing of the transport that carries them.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import enum
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from google.protobuf.message import Message
+
+from inference_server.core.errors import DeadlineExceededError, Reason
+from inference_server.rpc.status import StatusError
+
+if TYPE_CHECKING:  # at run time only where traces are configured
+    from inference_server.rpc.spans import RpcTrace
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +22,20 @@ class CallContext:
     """What a function may know of its call.
 
     `deadline_ns` is a reading of the clock's `monotonic_ns`, None without a limit. `request_id` is unique in
-    this process and stands in the log beside whatever went wrong.
+    this process and stands in the log beside whatever went wrong. `metadata` are the caller's: keys in lower
+    case, a value in bytes where its key ends in "-bin". `trace` is where the calls in it are told; None:
+    it is not traced.
     """
 
     deadline_ns: int | None
     request_id: str
+    metadata: Sequence[tuple[str, str | bytes]] = ()
+    trace: "RpcTrace | None" = None
+
+    def check_deadline(self, now_ns: int) -> None:
+        """Raise DeadlineExceededError where the deadline has passed before anything was done."""
+        if self.deadline_ns is not None and now_ns >= self.deadline_ns:
+            raise DeadlineExceededError("the deadline had passed before the call was started", Reason.EXPIRED)
 
 
 Unary = Callable[[Any, CallContext], Awaitable[Message]]
@@ -27,20 +43,38 @@ ServerStream = Callable[[Any, CallContext], AsyncIterator[Message]]
 BidirectionalStream = Callable[[AsyncIterator[Any], CallContext], AsyncIterator[Message]]
 
 
+class Group(enum.Enum):
+    """What an RPC may do, for who may call it."""
+
+    OPEN = "open"
+    """Health and what a client must know before it can say who it is."""
+    PREDICT = "predict"
+    """Predictions, and reading what is served."""
+    CONTROL = "control"
+    """Changing what is served."""
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """One RPC. Exactly one of the three functions is set.
 
     A function ends badly by raising ServingError; anything else that it raises is a bug. It is cancelled when
-    the caller goes away or the deadline passes, at any await.
+    the caller goes away or the deadline passes, at any await. `admit` is called first, before anything that
+    the caller sent is read or decoded; what it raises ends the call. A call whose one message cannot be read
+    never gets to its function: `refuse` is called with the error instead, which it counts. Nor does one
+    that comes after its deadline, unless the function `counts_expired` ones: then it refuses them itself.
     """
 
     path: str
     request: type[Message]
     response: type[Message]
+    group: Group
     unary: Unary | None = None
     server_stream: ServerStream | None = None
     bidirectional: BidirectionalStream | None = None
+    admit: Callable[[CallContext], None] = lambda _: None
+    refuse: Callable[[CallContext, StatusError], None] = lambda *_: None
+    counts_expired: bool = False
 
     @property
     def service(self) -> str:

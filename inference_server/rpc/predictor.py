@@ -1,6 +1,7 @@
 """`tickserve.v1.Predictor`: many models and many rows in one message, each part with its own status."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,11 +12,13 @@ from inference_server.core.contract import Contract, NanPolicy, OutputKind
 from inference_server.core.errors import InvalidRequestError, ServingError
 from inference_server.core.servable import ModelStatus, VersionStatus, VettingResult
 from inference_server.core.tensor import TensorSpec
-from inference_server.rpc.codec import decode_rows, encode_raw
+from inference_server.rpc.accounting import Accounting
+from inference_server.rpc.codec import MAX_ID_CHARACTERS, check_id, decode_rows, encode_raw
 from inference_server.rpc.concurrent import answer_concurrently
 from inference_server.rpc.guard import status_for
-from inference_server.rpc.method import CallContext, Method
+from inference_server.rpc.method import CallContext, Group, Method
 from inference_server.rpc.status import StatusError, status_of
+from inference_server.rpc.tracing import traced_message
 from inference_server.rpc.version import parse_label
 from inference_server.serving.data_plane import Answer, Call, DataPlane
 from inference_server.serving.drain import Drain
@@ -32,6 +35,8 @@ OUTPUT_KINDS: Final = {
     OutputKind.PROBABILITIES: wire.OutputMeaning.PROBABILITIES,
     OutputKind.VALUE: wire.OutputMeaning.VALUE,
 }
+# After so many parts, well below a millisecond's work, others get their turn on the event loop.
+PAUSE_EVERY: Final = 32
 NEVER_VETTED: Final = VettingResult(vetted_at_ns=0, verified=False, text="", memory_bytes=0)
 
 
@@ -55,12 +60,15 @@ class Predictor:
         registry: Registry,
         clock: Clock,
         drain: Drain,
+        *,
+        accounting: Accounting,
         options: PredictorOptions,
     ) -> None:
         self._data_plane = data_plane
         self._registry = registry
         self._clock = clock
         self._drain = drain
+        self._accounting = accounting
         self._options = options
 
     def methods(self) -> list[Method]:
@@ -70,41 +78,58 @@ class Predictor:
                 f"/{SERVICE}/Predict",
                 wire.PredictRequest,
                 wire.PredictResponse,
+                Group.PREDICT,
                 unary=self.predict,
+                counts_expired=True,
             ),
             Method(
                 f"/{SERVICE}/PredictStream",
                 wire.PredictRequest,
                 wire.PredictResponse,
+                Group.PREDICT,
                 bidirectional=self.predict_stream,
             ),
             Method(
                 f"/{SERVICE}/DescribeModels",
                 wire.DescribeModelsRequest,
                 wire.DescribeModelsResponse,
+                Group.PREDICT,
                 unary=self.describe_models,
             ),
         ]
 
     async def predict(self, request: wire.PredictRequest, call: CallContext) -> wire.PredictResponse:
         """Answer every part, or say why not."""
+        now_ns = self._clock.monotonic_ns
         deadline_ns = self._deadline_ns(request, call)
+        check_id(request.id)
         if len(request.parts) > self._options.max_parts:
             raise InvalidRequestError(
                 f"expected at most {self._options.max_parts} parts, came {len(request.parts)}"
             )
-        results: list[wire.PartResult | None] = []
-        calls: list[Call] = []
-        for part in request.parts:
-            try:
-                calls.append(_decode_part(part))
-                results.append(None)
-            except InvalidRequestError as error:
-                results.append(_encode_refusal(part, error))
-        answers = iter(await self._data_plane.answer(calls, deadline_ns))
+        account = self._accounting.open(deadline_ns, call.trace)
         response = wire.PredictResponse(id=request.id)
-        for part, result in zip(request.parts, results, strict=True):
-            response.parts.append(_encode_answer(part, next(answers)) if result is None else result)
+        try:
+            call.check_deadline(account.received_ns)
+            calls, decoded = await self._decode(request.parts, account.received_ns)
+            answers = iter(await self._data_plane.answer(calls, deadline_ns))
+            before_ns = now_ns()
+            for part, took in zip(request.parts, decoded, strict=True):
+                answer = next(answers) if isinstance(took, int) else took
+                if isinstance(took, int) and isinstance(answer, Answer):
+                    response.parts.append(_encode_answer(answer))
+                    after_ns = now_ns()
+                    account.answered(answer, took, after_ns - before_ns)
+                    before_ns = after_ns
+                elif isinstance(answer, ServingError):
+                    response.parts.append(_encode_refusal(part, answer))
+                    account.failed(part.model, answer)
+                if len(response.parts) % PAUSE_EVERY == 0:
+                    await asyncio.sleep(0)
+        except BaseException as error:
+            for part in request.parts[len(response.parts) :]:
+                account.failed(part.model, error)
+            raise
         return response
 
     async def predict_stream(
@@ -114,10 +139,12 @@ class Predictor:
 
         async def answer(request: wire.PredictRequest) -> wire.PredictResponse:
             try:
-                return await self.predict(request, call)
+                with traced_message(call) as message:
+                    return await self.predict(request, message)
             except Exception as error:  # noqa: BLE001 - the edge of one request; `status_for` logs bugs
-                status = status_for(error, f"/{SERVICE}/PredictStream", f"{call.request_id}/{request.id}")
-                return wire.PredictResponse(id=request.id, error=_encode_status(status))
+                id_ = request.id[:MAX_ID_CHARACTERS]
+                status = status_for(error, f"/{SERVICE}/PredictStream", f"{call.request_id}/{shown(id_)}")
+                return wire.PredictResponse(id=id_, error=_encode_status(status))
 
         bound = self._options.max_unanswered_per_stream
         async for response in answer_concurrently(requests, answer, bound, self._drain):
@@ -129,9 +156,28 @@ class Predictor:
         """Return what is served and why what is not served is not."""
         del call
         return wire.DescribeModelsResponse(
-            models=[_encode_model(model) for model in self._registry.describe(request.models)],
+            models=[_encode_model(model) for model in self._registry.describe(frozenset(request.models))],
             ready=self._registry.ready(),
         )
+
+    async def _decode(
+        self, parts: Sequence[wire.PredictPart], before_ns: int
+    ) -> tuple[list[Call], list[int | ServingError]]:
+        """Return the calls, and for each part how many nanoseconds it took or why it is none."""
+        calls: list[Call] = []
+        decoded: list[int | ServingError] = []
+        for part in parts:
+            try:
+                self._data_plane.check_room(part.model)
+                calls.append(_decode_part(part))
+                after_ns = self._clock.monotonic_ns()
+                decoded.append(after_ns - before_ns)
+                before_ns = after_ns
+            except ServingError as error:
+                decoded.append(error)
+            if len(decoded) % PAUSE_EVERY == 0:
+                await asyncio.sleep(0)
+        return calls, decoded
 
     def _deadline_ns(self, request: wire.PredictRequest, call: CallContext) -> int | None:
         if not request.timeout_us:
@@ -155,9 +201,7 @@ def _decode_part(part: wire.PredictPart) -> Call:
     )
 
 
-def _encode_answer(part: wire.PredictPart, answer: Answer | ServingError) -> wire.PartResult:
-    if isinstance(answer, ServingError):
-        return _encode_refusal(part, answer)
+def _encode_answer(answer: Answer) -> wire.PartResult:
     servable, vetting = answer.servable, answer.vetting or NEVER_VETTED
     return wire.PartResult(
         model=servable.id.name,
@@ -174,7 +218,7 @@ def _encode_answer(part: wire.PredictPart, answer: Answer | ServingError) -> wir
 
 
 def _encode_refusal(part: wire.PredictPart, error: ServingError) -> wire.PartResult:
-    return wire.PartResult(model=part.model, status=_encode_status(status_of(error)))
+    return wire.PartResult(model=part.model[:MAX_ID_CHARACTERS], status=_encode_status(status_of(error)))
 
 
 def _encode_status(status: StatusError) -> wire.PartStatus:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from google.protobuf.message import Message
 from open_inference.v2 import inference_pb2 as oip
 
 from inference_server.core.contract import MAX_INT64
 from inference_server.core.errors import InvalidRequestError
 from inference_server.core.servable import ModelStatus, State, VersionStatus
-from inference_server.rpc.method import CallContext, Method, Unary
-from inference_server.rpc.open_inference import BACKEND, PLATFORM, SERVICE
+from inference_server.rpc.inspection import BACKEND, PLATFORM
+from inference_server.rpc.method import CallContext, Group, Method
+from inference_server.rpc.open_inference import SERVICE
 from inference_server.serving.operator import Operator
 from inference_server.serving.registry import Registry
 from inference_server.serving.signature import shown
@@ -42,14 +42,29 @@ class Repository:
 
     def methods(self) -> list[Method]:
         """Return the extension's rows of the method table."""
-        rows: list[tuple[str, type[Message], type[Message], Unary]] = [
-            ("Index", oip.RepositoryIndexRequest, oip.RepositoryIndexResponse, self.index),
-            ("ModelLoad", oip.RepositoryModelLoadRequest, oip.RepositoryModelLoadResponse, self.load),
-            ("ModelUnload", oip.RepositoryModelUnloadRequest, oip.RepositoryModelUnloadResponse, self.unload),
-        ]
+        path = f"/{SERVICE}/Repository"
         return [
-            Method(f"/{SERVICE}/Repository{name}", request, response, unary=function)
-            for name, request, response, function in rows
+            Method(
+                f"{path}Index",
+                oip.RepositoryIndexRequest,
+                oip.RepositoryIndexResponse,
+                Group.PREDICT,
+                unary=self.index,
+            ),
+            Method(
+                f"{path}ModelLoad",
+                oip.RepositoryModelLoadRequest,
+                oip.RepositoryModelLoadResponse,
+                Group.CONTROL,
+                unary=self.load,
+            ),
+            Method(
+                f"{path}ModelUnload",
+                oip.RepositoryModelUnloadRequest,
+                oip.RepositoryModelUnloadResponse,
+                Group.CONTROL,
+                unary=self.unload,
+            ),
         ]
 
     async def index(

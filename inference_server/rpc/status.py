@@ -4,6 +4,7 @@ import enum
 from typing import Final
 
 from inference_server.core.errors import (
+    CancelledError,
     ContractMismatchError,
     DeadlineExceededError,
     InternalError,
@@ -12,6 +13,7 @@ from inference_server.core.errors import (
     OverloadedError,
     RefusedError,
     ServingError,
+    UnauthenticatedError,
     UnavailableError,
 )
 
@@ -20,13 +22,16 @@ class Code(enum.IntEnum):
     """The gRPC status codes that this server gives."""
 
     OK = 0
+    CANCELLED = 1
     INVALID_ARGUMENT = 3
     DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5
     RESOURCE_EXHAUSTED = 8
     FAILED_PRECONDITION = 9
+    UNIMPLEMENTED = 12
     INTERNAL = 13
     UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
 
 
 CODES: Final[dict[type[ServingError], Code]] = {
@@ -34,9 +39,11 @@ CODES: Final[dict[type[ServingError], Code]] = {
     NotFoundError: Code.NOT_FOUND,
     UnavailableError: Code.UNAVAILABLE,
     OverloadedError: Code.RESOURCE_EXHAUSTED,
+    CancelledError: Code.CANCELLED,
     DeadlineExceededError: Code.DEADLINE_EXCEEDED,
     ContractMismatchError: Code.FAILED_PRECONDITION,
     RefusedError: Code.FAILED_PRECONDITION,
+    UnauthenticatedError: Code.UNAUTHENTICATED,
     InternalError: Code.INTERNAL,
 }
 

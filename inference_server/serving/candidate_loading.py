@@ -11,6 +11,7 @@ from inference_server.core.clock import Clock
 from inference_server.core.servable import Servable, VettingResult
 from inference_server.serving.archive import ArchiveError
 from inference_server.serving.background import Background
+from inference_server.serving.changes import Changes
 from inference_server.serving.compatibility import Promise, change_refusal, contract_changes
 from inference_server.serving.loader import Loader, LoadError
 from inference_server.serving.recorder import Recorder
@@ -52,6 +53,7 @@ class CandidateLoading:
         loader: Loader,
         clock: Clock,
         background: Background,
+        changes: Changes,
         max_verdicts: int = 64,
     ) -> None:
         self._repository = repository
@@ -60,6 +62,7 @@ class CandidateLoading:
         self._loader = loader
         self._clock = clock
         self._background = background
+        self._changes = changes
         self._max_verdicts = max_verdicts
         self._passed: OrderedDict[tuple[str, str], _Passed] = OrderedDict()
         self._uploads: dict[Candidate, bytes] = {}
@@ -91,7 +94,8 @@ class CandidateLoading:
             name, promise = old
             if changes := contract_changes(promise, passed.verdict):
                 allow = f"--allow-contract-change {candidate.id.name} lets it"
-                raise LoadError(f"{change_refusal(name, changes)}; {allow}")
+                raise LoadError(f"{change_refusal(name, changes)}; {allow}", "compare")
+        began_ns = self._clock.monotonic_ns()
         load = asyncio.create_task(
             asyncio.to_thread(
                 self._loader.load, candidate.id, candidate.digest, model, passed.verdict.memory_bytes
@@ -103,11 +107,13 @@ class CandidateLoading:
             # The thread cannot be stopped: what it loads is closed as soon as it comes.
             self._background.begin(_close(load))
             raise
+        self._changes.loaded(candidate.id.name, self._clock.monotonic_ns() - began_ns)
         result = VettingResult(
             vetted_at_ns=passed.at_ns,
             verified=passed.verdict.contract is not None,
             text=passed.verdict.steps[-1].text,
             memory_bytes=passed.verdict.memory_bytes,
+            steady=passed.verdict.steady,
         )
         return LoadedCandidate(servable, result, model)
 
@@ -119,24 +125,27 @@ class CandidateLoading:
                 try:
                     return await self._recorder.read(candidate.digest)
                 except ArchiveError as error:
-                    raise LoadError(f"its bytes were not kept: {error}") from None
+                    raise LoadError(f"its bytes were not kept: {error}", "bytes") from None
             case Source.UPLOAD:
                 if candidate in self._uploads:
                     return self._uploads[candidate]
                 try:
                     return await self._recorder.read(candidate.digest)
                 except ArchiveError:
-                    raise LoadError("its bytes came with a call and are not kept; load it again") from None
+                    text = "its bytes came with a call and are not kept; load it again"
+                    raise LoadError(text, "bytes") from None
 
     async def _vet(self, candidate: Candidate, model: bytes) -> _Passed:
         key = (candidate.digest, candidate.id.name)
         passed = self._passed.get(key)
         if passed is None:
+            began_ns = self._clock.monotonic_ns()
             verdict = await self._vetting.vet(model, candidate.id.name)
+            self._changes.vetted(candidate.id.name, self._clock.monotonic_ns() - began_ns)
             if verdict.refusal:
-                raise LoadError(verdict.refusal)
+                raise LoadError(verdict.refusal, verdict.refused_at)
             if verdict.digest != candidate.digest:
-                raise LoadError("vetting judged other bytes than these")
+                raise LoadError("vetting judged other bytes than these", "vetting")
             log.info("vetted %s", candidate)
             passed = self._passed[key] = _Passed(verdict, self._clock.wall_ns())
             if len(self._passed) > self._max_verdicts:

@@ -15,6 +15,7 @@ from inference_server.serving.model_versions import Action, ModelVersions
 from inference_server.serving.policy import VersionPolicy
 from inference_server.serving.repository import Candidate
 from inference_server.serving.settings import DEFAULT_SETTINGS, ModelSettings
+from inference_server.serving.signature import shown
 
 
 class Lifecycle:
@@ -202,7 +203,7 @@ class Lifecycle:
     def _known(self, name: str) -> ModelVersions:
         model = self._models.get(name)
         if model is None:
-            raise NotFoundError(f"no model {name!r}")
+            raise NotFoundError(f"no model {shown(name)}")
         return model
 
     def _forget_unknown(self, name: str) -> None:

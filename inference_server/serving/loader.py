@@ -1,16 +1,24 @@
 """What turns vetted bytes into a servable, as serving sees it."""
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from inference_server.core.servable import Servable, ServableId
 
 
 class LoadError(Exception):
-    """Bytes that do not become a servable; the text says why."""
+    """Bytes that do not become a servable; the text says why, `step` where, of `changes.STEPS`."""
+
+    usual_step: ClassVar[str] = "load"
+
+    def __init__(self, text: str, step: str = "") -> None:
+        super().__init__(text)
+        self.step = step or self.usual_step
 
 
 class NoRoomError(LoadError):
     """It would pass the bound on the memory of all models; worth another try once memory is freed."""
+
+    usual_step = "memory"
 
 
 class Loader(Protocol):

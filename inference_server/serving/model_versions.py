@@ -29,6 +29,7 @@ from inference_server.serving.decisions import Decisions, RolledBack
 from inference_server.serving.policy import Specific, aspired_versions
 from inference_server.serving.repository import DIGEST_SHOWN, Candidate, Source
 from inference_server.serving.settings import ModelSettings
+from inference_server.serving.signature import shown
 
 NOT_LOADED: Final = "not loaded; control is explicit"
 
@@ -193,7 +194,7 @@ class ModelVersions:
         if version not in self._served:
             available = ", ".join(str(served) for served in sorted(self._served)) or "none"
             raise RefusedError(
-                f"model {self._name!r}: label {label!r} cannot move to version {version}, "
+                f"model {self._name!r}: label {shown(label)} cannot move to version {version}, "
                 f"which is not available; available: {available}"
             )
         self._decisions.set_label(label, version)
@@ -203,7 +204,7 @@ class ModelVersions:
         """Forget a label that was set by hand; NotFoundError where there is none."""
         if label not in self._decisions.labels:
             hint = "; the configuration sets it" if label in self._settings.labels else ""
-            raise NotFoundError(f"model {self._name!r} has no label {label!r} set by hand{hint}")
+            raise NotFoundError(f"model {self._name!r} has no label {shown(label)} set by hand{hint}")
         self._decisions.remove_label(label)
         self._labels.pop(label)
         self._settle_labels()
@@ -279,6 +280,11 @@ class ModelVersions:
     def rollback_failure(self) -> str:
         """Why the last rollback did not come about; empty: it did."""
         return self._decisions.rollback_failure
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether a file that lies there is refused."""
+        return self._wanted and bool(self._refused)
 
     @property
     def known(self) -> bool:

@@ -8,11 +8,13 @@ from typing import Final
 from inference_server.core.contract import check_model_name
 from inference_server.core.errors import ContractError, InvalidRequestError, NotFoundError, RefusedError
 from inference_server.core.servable import ServableId
+from inference_server.serving.changes import Changes
 from inference_server.serving.decisions import RolledBack
 from inference_server.serving.lifecycle import Lifecycle
 from inference_server.serving.reconciler import Reconciler
 from inference_server.serving.repository import Candidate, Source
 from inference_server.serving.settings import LabelError, check_label
+from inference_server.serving.signature import shown
 
 BY_FILES: Final = "models are controlled by their files here; start the server with --control explicit"
 
@@ -25,9 +27,12 @@ class Operator:
     Cancelled, an act that has begun goes on.
     """
 
-    def __init__(self, lifecycle: Lifecycle, reconciler: Reconciler, *, explicit: bool) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, reconciler: Reconciler, changes: Changes, *, explicit: bool
+    ) -> None:
         self._lifecycle = lifecycle
         self._reconciler = reconciler
+        self._changes = changes
         self._explicit = explicit
         self._uploads = 0
 
@@ -40,13 +45,14 @@ class Operator:
         self._reconciler.act()
         model = self._lifecycle.model(name)
         if model is None:
-            raise NotFoundError(f"no model {name!r}")
+            raise NotFoundError(f"no model {shown(name)}")
         await self._reconciler.until(lambda: not model.rolling_back)
         if model.rollback_failure:
             raise RefusedError(
-                f"model {name!r} could not go back to version {done.back_to.version}: "
+                f"model {shown(name)} could not go back to version {done.back_to.version}: "
                 f"{model.rollback_failure}; version {done.back_from.version} goes on serving"
             )
+        self._changes.rolled_back(name)
         await self._reconciler.record(name)
         return done
 
@@ -89,16 +95,16 @@ class Operator:
                 },
             )
         elif not await self._reconciler.load_from_repository(name):
-            raise NotFoundError(f"no model {name!r} in the repository")
+            raise NotFoundError(f"no model {shown(name)} in the repository")
         model = self._lifecycle.model(name)
         if model is None:
-            raise NotFoundError(f"no model {name!r} in the repository")
+            raise NotFoundError(f"no model {shown(name)} in the repository")
         await self._reconciler.until(lambda: not model.busy)
-        overtaken = RefusedError(f"model {name!r}: another load or unload came after this one")
+        overtaken = RefusedError(f"model {shown(name)}: another load or unload came after this one")
         if not model.wanted:
             raise overtaken
         if model.load_failure:
-            raise RefusedError(f"model {name!r} is not loaded as asked: {model.load_failure}")
+            raise RefusedError(f"model {shown(name)} is not loaded as asked: {model.load_failure}")
         if digests and model.lying != digests:
             raise overtaken
         await self._reconciler.record(name)

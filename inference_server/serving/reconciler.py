@@ -16,6 +16,7 @@ from inference_server.core.clock import Clock
 from inference_server.core.servable import Servable, ServableId
 from inference_server.serving.background import Background
 from inference_server.serving.candidate_loading import CandidateLoading
+from inference_server.serving.changes import Changes
 from inference_server.serving.compatibility import Promise
 from inference_server.serving.lifecycle import Lifecycle
 from inference_server.serving.loader import LoadError, NoRoomError
@@ -77,6 +78,7 @@ class Reconciler:
         loading: CandidateLoading,
         recorder: Recorder,
         background: Background,
+        changes: Changes,
         clock: Clock,
         options: ReconcilerOptions | None = None,
         load_at_start: Collection[str] = (),
@@ -88,6 +90,7 @@ class Reconciler:
         self._loading = loading
         self._recorder = recorder
         self._background = background
+        self._changes = changes
         self._clock = clock
         self._options = options or ReconcilerOptions()
         self._wanted = asyncio.Event()
@@ -132,7 +135,7 @@ class Reconciler:
     async def settled(self) -> None:
         """Wait until all that lies in the repository now is served or refused.
 
-        A file that is being written holds this up until it is complete or found to be broken.
+        A file that is being written holds this up until it is complete or its problem is told.
         """
         self._looks_asked += 1
         ours = self._looks_asked
@@ -221,7 +224,7 @@ class Reconciler:
                 self._take(scan, look)
                 again_s = scan.again_s
                 self._looks_done = look
-                self._at_rest = again_s is None and not self._wanted.is_set()
+                self._at_rest = not scan.unsettled and not self._wanted.is_set()
                 self.act()
             except Exception:  # nothing that goes wrong in here may end the watching
                 log.exception("looking at the repository failed; trying again")
@@ -252,6 +255,7 @@ class Reconciler:
         found = frozenset((name, text) for name, texts in problems.items() for text in texts)
         for name, text in sorted(found - self._problems_told):
             log.warning("problem model=%s %s", name, text)
+            self._changes.refused(name, "file")
         self._problems_told = found
 
     # One load.
@@ -264,6 +268,7 @@ class Reconciler:
                 loaded = await self._loading.load(candidate, lambda: self._replaced_by(candidate))
             except LoadError as error:
                 self._lifecycle.refused(candidate, str(error), for_room=isinstance(error, NoRoomError))
+                self._changes.refused(id_.name, error.step)
                 log.warning("refused %s %s", candidate, error)
                 return
             except ChangedError as error:
@@ -271,6 +276,7 @@ class Reconciler:
                 return
             except Exception:  # whatever a loader raises, the next file deserves its turn
                 self._lifecycle.refused(candidate, "loading failed unexpectedly; the traceback is in the log")
+                self._changes.refused(id_.name, "unexpected")
                 log.exception("refused %s", candidate)
                 return
             model = self._lifecycle.model(id_.name)
@@ -380,6 +386,7 @@ class Reconciler:
             self._behind_since_ns.pop(name, None)
         return Standing(
             problem="; ".join(filter(None, (model.problem(), self._recorder.failure(name)))),
+            refused=model.has_refused,
             behind_since_ns=self._behind_since_ns.get(name, 0),
             default_version=model.default_version(),
             pinned_version=model.pinned_version,

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from inference_server.core.errors import NotFoundError, UnavailableError
+from inference_server.core.errors import NotFoundError, Reason, UnavailableError
 from inference_server.core.servable import (
     ModelStatus,
     Servable,
@@ -18,6 +18,7 @@ from inference_server.core.servable import (
     VersionStatus,
     VettingResult,
 )
+from inference_server.serving.changes import Changes
 from inference_server.serving.signature import Signature, shown
 
 DEFAULT_VERSION: Final = 0
@@ -94,6 +95,7 @@ class Entry:
             available_since_ns=self.available_since_ns,
             warm_up_ns=servable.warm_up_ns,
             rows_answered=self.rows_answered,
+            in_flight=self.in_flight,
             vetting=self.vetting,
         )
 
@@ -106,6 +108,7 @@ class Standing:
     """
 
     problem: str = ""
+    refused: bool = False
     behind_since_ns: int = 0
     default_version: int = 0
     pinned_version: int = 0
@@ -119,10 +122,11 @@ class Registry:
     """The servables that answer, by model and version, and the status of every version known.
 
     `required` are the models without which the sidecar is not ready. None named: whoever fills the registry
-    says with `require` which ones it found at its start.
+    says with `require` which ones it found at its start. Swaps are counted in `changes`, where they happen.
     """
 
-    def __init__(self, required: Collection[str] = ()) -> None:
+    def __init__(self, required: Collection[str] = (), changes: Changes | None = None) -> None:
+        self._changes = changes or Changes()
         self._named_required = frozenset(required)
         self._found_required: frozenset[str] = frozenset()
         self._required = self._named_required
@@ -243,6 +247,12 @@ class Registry:
         """Whether a call to this version or label would be answered now."""
         return (name, version) in self._snapshot
 
+    def knows(self, name: str) -> bool:
+        """Whether a model of this name is available, on its way, refused or required."""
+        if (name, DEFAULT_VERSION) in self._snapshot or name in self._standings or name in self._required:
+            return True
+        return any(id_.name == name for id_ in self._statuses)
+
     def ready(self) -> bool:
         """Whether at least one model is available, and every required one.
 
@@ -250,6 +260,11 @@ class Registry:
         does a candidate that fails later, for what served before goes on serving.
         """
         return bool(self._snapshot) and all(self.model_ready(name) for name in self._required)
+
+    @property
+    def required(self) -> frozenset[str]:
+        """The models without which it is not ready."""
+        return self._required
 
     @property
     def revision(self) -> int:
@@ -285,8 +300,13 @@ class Registry:
                 named = entries.get(ServableId(name, version))
                 if named is not None:
                     snapshot[name, which] = named
+        before = self._snapshot
         self._entries = entries
         self._snapshot = snapshot
+        for (name, which), entry in snapshot.items():
+            old = before.get((name, which)) if which == DEFAULT_VERSION else None
+            if old is not None and old is not entry:
+                self._changes.swapped(name)
 
     def _describe(self, name: str, versions: list[VersionStatus]) -> ModelStatus:
         standing = self._standings.get(name, DEFAULT_STANDING)
@@ -295,6 +315,7 @@ class Registry:
             versions=tuple(sorted(versions, key=lambda status: -status.id.version)),
             default_version=self._default_version(name),
             problem=standing.problem or ("" if versions else "required, but not found yet"),
+            refused=standing.refused,
             behind_since_ns=standing.behind_since_ns,
             pinned_version=standing.pinned_version,
             labels=standing.labels,
@@ -315,7 +336,10 @@ class Registry:
         if isinstance(version, str):
             if version not in model.labels:
                 labels = ", ".join(map(shown, sorted(model.labels))) or "none"
-                return NotFoundError(f"model {shown(name)} has no label {shown(version)}; it has {labels}")
+                return NotFoundError(
+                    f"model {shown(name)} has no label {shown(version)}; it has {labels}",
+                    Reason.VERSION_NOT_FOUND,
+                )
             label, version = version, model.labels[version]
             states = "; ".join(_told(it) for it in model.versions if it.id.version == version)
             return UnavailableError(
@@ -326,7 +350,9 @@ class Registry:
             if status.id.version == version:
                 return UnavailableError(f"model {shown(name)} does not answer: {_told(status)}")
         known = ", ".join(str(status.id.version) for status in model.versions) or "none"
-        return NotFoundError(f"model {shown(name)} has no version {version}; it has {known}")
+        return NotFoundError(
+            f"model {shown(name)} has no version {version}; it has {known}", Reason.VERSION_NOT_FOUND
+        )
 
 
 def _told(status: VersionStatus) -> str:

@@ -52,8 +52,8 @@ class Scan:
 
     `names` are the models of which anything lies there, whatever may be wrong with it.
     `problems` are texts by model name about what is no candidate. A file that is being written keeps the
-    candidate it was before; its model is in `unsettled`. `again_s` is when another look is due although
-    nothing changes; None: never.
+    candidate it was before; its model is in `unsettled` until a problem tells that it takes too long.
+    `again_s` is when another look is due although nothing changes; None: never.
     """
 
     names: frozenset[str] = frozenset()

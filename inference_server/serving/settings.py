@@ -28,12 +28,13 @@ class ModelSettings:
 
     `allow_contract_change`: a file may replace one of another contract or signature; clients bound to the old
     one then get no answers until they bind again. `labels` name versions; each takes effect once its version
-    is available.
+    is available. `max_calls` bounds the model's calls in flight; None: by what holds for every model.
     """
 
     policy: VersionPolicy = field(default_factory=Latest)
     allow_contract_change: bool = False
     labels: Mapping[str, int] = field(default_factory=dict)
+    max_calls: int | None = None
 
 
 DEFAULT_SETTINGS: Final = ModelSettings()

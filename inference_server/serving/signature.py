@@ -4,23 +4,30 @@ The codec has checked the wire form (sizes, encodings); the meaning is checked h
 text says what was expected and what came.
 """
 
+import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
 from inference_server.core.contract import NanPolicy
-from inference_server.core.errors import ContractMismatchError, InvalidRequestError
+from inference_server.core.errors import ContractMismatchError, InvalidRequestError, Reason
 from inference_server.core.servable import Servable
-from inference_server.core.tensor import NUMPY_DTYPES, Array, TensorSpec
+from inference_server.core.tensor import NUMPY_DTYPES, VARIABLE, Array, TensorSpec
 
 SHOWN_CHARACTERS: Final = 128
+LISTED_NAMES: Final = 8
 
 
 def shown(name: str) -> str:
-    """Quote a name that a caller chose: control characters escaped, at most 128 characters."""
-    return repr(name if len(name) <= SHOWN_CHARACTERS else name[:SHOWN_CHARACTERS] + "…")
+    """Quote a name that a caller or a file chose: control characters escaped, 131 at most."""
+    quoted = repr(name[:SHOWN_CHARACTERS])
+    if len(name) <= SHOWN_CHARACTERS and len(quoted) <= SHOWN_CHARACTERS + 2:
+        return quoted
+    # Escaped, a character may take ten.
+    return f"{quoted[: SHOWN_CHARACTERS + 1]}…{quoted[0]}"
 
 
 class Signature:
@@ -29,7 +36,7 @@ class Signature:
     def __init__(self, servable: Servable) -> None:
         contract = servable.contract
         self.contract_hash: Final = contract.hash if contract else ""
-        self._title = f"model '{servable.id}'"
+        self._title = f"model {shown(str(servable.id))}"
         self._inputs = {spec.name: (spec, NUMPY_DTYPES[spec.datatype]) for spec in servable.inputs}
         self._only_input = servable.inputs[0].name if len(servable.inputs) == 1 else None
         self._outputs = {spec.name: spec for spec in servable.outputs}
@@ -52,11 +59,13 @@ class Signature:
         unknown = [name for name in names if name not in self._outputs]
         if unknown:
             raise InvalidRequestError(
-                f"{self._title} has no output {shown(unknown[0])}; it has {_listed(self._outputs)}"
+                f"{self._title} has no output {shown(unknown[0])}; expected some of {_listed(self._outputs)}"
             )
         if len(set(names)) != len(names):
-            twice = next(name for name in names if list(names).count(name) > 1)
-            raise InvalidRequestError(f"{self._title}: output {shown(twice)} is asked for twice")
+            twice, count = Counter(names).most_common(1)[0]
+            raise InvalidRequestError(
+                f"{self._title}: expected each output once, came {shown(twice)} {count} times"
+            )
         return tuple(names), tuple(self._outputs[name] for name in names)
 
     def check_inputs(self, inputs: Mapping[str, Array] | Array) -> Mapping[str, Array]:
@@ -79,14 +88,17 @@ class Signature:
             spec, dtype = self._inputs[name]
             if array.dtype != dtype:
                 raise InvalidRequestError(
-                    f"{self._title}: input {spec} expects {spec.datatype}, came {_datatype(array)}"
+                    f"{self._title}: input {shown(name)}: expected {spec.datatype}, came {_datatype(array)}"
                 )
             if not spec.accepts(array.shape):
-                raise InvalidRequestError(f"{self._title}: input {spec}, came shape {_sizes(array)}")
+                raise InvalidRequestError(
+                    f"{self._title}: input {shown(name)}: expected shape {_sizes(spec.shape)}, "
+                    f"came shape {_sizes(array.shape)}"
+                )
             if array.size == 0:
                 raise InvalidRequestError(
-                    f"{self._title}: input {spec} expects at least one row and no size of 0, "
-                    f"came shape {_sizes(array)}"
+                    f"{self._title}: input {shown(name)}: expected at least one row and no size of 0, "
+                    f"came shape {_sizes(array.shape)}"
                 )
             if self._nan_policy is not None and dtype.kind == "f":
                 self._check_finite(array, self._nan_policy)
@@ -103,8 +115,9 @@ class Signature:
         row, column = (int(index) for index in np.argwhere(bad)[0])
         takes = "finite numbers and NaN" if policy is NanPolicy.ACCEPT else "finite numbers only"
         raise InvalidRequestError(
-            f"{self._title}: feature {self._feature_names[column]!r} in row {row} is {array[row, column]}, "
-            f"the contract takes {takes}"
+            f"{self._title}: feature {shown(self._feature_names[column])} in row {row}: expected {takes}, "
+            f"which is the contract's policy, came {array[row, column]}",
+            Reason.NON_FINITE,
         )
 
     def _wrong_names(self, inputs: Mapping[str, Array]) -> str:
@@ -115,11 +128,12 @@ class Signature:
 
 
 def _listed(names: Mapping[str, object]) -> str:
-    return ", ".join(repr(name) for name in names)
+    listed = ", ".join(shown(name) for name in itertools.islice(names, LISTED_NAMES)) or "none"
+    return listed if len(names) <= LISTED_NAMES else f"{listed} and {len(names) - LISTED_NAMES} more"
 
 
-def _sizes(array: Array) -> str:
-    return f"[{', '.join(str(size) for size in array.shape)}]"
+def _sizes(shape: Sequence[int]) -> str:
+    return f"[{', '.join('?' if size == VARIABLE else str(size) for size in shape)}]"
 
 
 def _datatype(array: Array) -> str:

@@ -21,8 +21,9 @@ class Verdict:
     """What vetting says of a file's bytes: its steps in order, the last of which failed if any did.
 
     Contract and specs are there as far as the steps got. `memory_bytes` is what loading and running it took
-    of allocated memory, at least the file's size; 0 where it was not loaded. `changes` names what differs
-    from the contract that it was compared with, if any.
+    of allocated memory, at least the file's size; 0 where it was not loaded. `steady`: the values of its
+    inputs do not decide how long a run takes. `changes` names what differs from the contract that it was
+    compared with, if any.
     """
 
     digest: str
@@ -31,12 +32,18 @@ class Verdict:
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     memory_bytes: int = 0
+    steady: bool = False
     changes: tuple[str, ...] = ()
 
     @property
     def refusal(self) -> str:
         """Why the file is refused; empty when it is not."""
         return next((step.text for step in self.steps if not step.passed), "")
+
+    @property
+    def refused_at(self) -> str:
+        """The name of the step that refuses the file; empty when none does."""
+        return next((step.name for step in self.steps if not step.passed), "")
 
 
 class Vetting(Protocol):

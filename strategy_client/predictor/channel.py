@@ -1,12 +1,26 @@
 """How a target becomes a channel."""
 
+import ipaddress
 from typing import Final
 
 import grpc
 
+from strategy_client.predictor.security import Security, SecurityError, TokenSender
+
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 RECONNECT_FIRST_MS: Final = 50
 RECONNECT_LONGEST_MS: Final = 2_000
+
+
+OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", RECONNECT_FIRST_MS),
+    ("grpc.max_reconnect_backoff_ms", RECONNECT_LONGEST_MS),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
+)
 
 
 class TargetError(ValueError):
@@ -25,20 +39,31 @@ def check_target(target: str) -> str:
     raise TargetError(f"target {target!r}: expected unix:/path or host:port")
 
 
-def open_channel(target: str) -> grpc.Channel:
+def open_channel(target: str, security: Security) -> grpc.Channel:
     """Open a channel without waiting for a connection; gRPC connects when the first call is made.
 
     Channels of one process share nothing: the pause that one takes after a failure holds no other up.
+    Raises SecurityError for files that cannot be used, and where a token would leave this machine in
+    plaintext.
     """
-    return grpc.insecure_channel(
-        check_target(target),
-        options=[
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.initial_reconnect_backoff_ms", RECONNECT_FIRST_MS),
-            ("grpc.max_reconnect_backoff_ms", RECONNECT_LONGEST_MS),
-            ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.enable_retries", 0),
-            ("grpc.enable_http_proxy", 0),
-        ],
-    )
+    check_target(target)
+    credentials = security.credentials()
+    if credentials is None or target.startswith("unix:"):
+        if security.token_file is not None and not _is_local(target):
+            raise SecurityError(f"{target}: the token would be sent in plaintext; expected a ca, for TLS")
+        channel = grpc.insecure_channel(target, OPTIONS)
+    else:
+        channel = grpc.secure_channel(target, credentials, OPTIONS)
+    if security.token_file is None:
+        return channel
+    return grpc.intercept_channel(channel, TokenSender(security.token_file))
+
+
+def _is_local(target: str) -> bool:
+    host = target.rpartition(":")[0].strip("[]")
+    if target.startswith("unix:") or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

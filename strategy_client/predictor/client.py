@@ -19,7 +19,14 @@ from strategy_client.predictor.codec import read_description, read_response, wri
 from strategy_client.predictor.connection import NS_PER_US, Connection, ConnectionOptions, PredictorCounts
 from strategy_client.predictor.description import Description
 from strategy_client.predictor.port import PendingAnswers, Prediction, Question, Refusal
-from strategy_client.predictor.status import InferenceError, SidecarUnavailableError, error_of, meaning_of
+from strategy_client.predictor.security import Security
+from strategy_client.predictor.status import (
+    InferenceError,
+    SidecarUnavailableError,
+    UnauthenticatedError,
+    error_of,
+    meaning_of,
+)
 from strategy_client.predictor.stream import NS_PER_S
 from strategy_client.predictor.stub import PredictorStub
 
@@ -31,7 +38,8 @@ class InferenceClient:
 
     Use it as a context manager or call `close`. All methods may be called from any thread. `uniform` gives
     the jitter of the pauses between attempts, numbers from 0 to 1. Raises TargetError for an address of
-    another form; a sidecar that is not there is no error here.
+    another form, SecurityError for certificates or a token that cannot be used; a sidecar that is not there
+    is no error here.
     """
 
     def __init__(
@@ -39,9 +47,10 @@ class InferenceClient:
         target: str,
         options: ConnectionOptions | None = None,
         uniform: Callable[[], float] = random.random,
+        security: Security | None = None,
     ) -> None:
         self.target = target
-        self._channel = open_channel(target)
+        self._channel = open_channel(target, security or Security())
         self._stub = PredictorStub(self._channel)
         self._connection = Connection(target, self._stub, options, uniform)
         self._closed = threading.Event()
@@ -111,7 +120,7 @@ class InferenceClient:
         try:
             response = self._stub.describe_models(request, timeout=timeout_s, wait_for_ready=True)
         except grpc.RpcError as error:
-            raise error_of(error, self.target) from None
+            raise error_of(error, self.target, self._stub.trouble()) from None
         except ValueError:
             raise self._closed_error() from None
         return read_description(response)
@@ -119,13 +128,16 @@ class InferenceClient:
     def wait_ready(self, timeout_s: float = 10.0) -> Description:
         """Wait until the sidecar says that it is ready and the stream to it is open.
 
-        Returns what is served. Raises SidecarUnavailableError, naming what is not ready, at the timeout.
+        Returns what is served. Raises SidecarUnavailableError, naming what is not ready, at the timeout;
+        UnauthenticatedError at once.
         """
         give_up_s = time.monotonic() + timeout_s
         problem = "it did not answer"
         while (left_s := give_up_s - time.monotonic()) > 0 and not self._closed.is_set():
             try:
                 description = self.describe(timeout_s=left_s)
+            except UnauthenticatedError:
+                raise
             except InferenceError as error:
                 problem = str(error)
             else:

@@ -21,11 +21,9 @@ from strategy_client.predictor.codec import write_request
 from strategy_client.predictor.port import Answer, PendingAnswers, Question, Refusal
 from strategy_client.predictor.status import describe_error
 from strategy_client.predictor.stream import NS_PER_S, PredictSession, StreamedAnswers
-from strategy_client.predictor.stub import PredictorStub
+from strategy_client.predictor.stub import NOBODY, PredictorStub
 
 NS_PER_US: Final = 1_000
-# No model can have this name, so the answer to the probe is empty; that it comes is all we want to know.
-PROBED_NAME: Final = "-"
 
 log = logging.getLogger(__name__)
 
@@ -240,14 +238,15 @@ class Connection:
             if self._closed:
                 return "the client is closed"
             probe = self._probe = self._stub.describe_models.future(
-                pb.DescribeModelsRequest(models=[PROBED_NAME]),
+                pb.DescribeModelsRequest(models=[NOBODY]),
                 timeout=self._options.probe_timeout_ms * NS_PER_MS / NS_PER_S,
                 wait_for_ready=True,
             )
         try:
             probe.result()
         except grpc.RpcError as error:
-            return f"not reached: {describe_error(error)}"
+            late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            return f"not reached: {(late and self._stub.trouble()) or describe_error(error)}"
         except grpc.FutureCancelledError:
             return "the client is closed"
         return ""

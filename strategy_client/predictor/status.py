@@ -32,6 +32,10 @@ class SidecarUnavailableError(InferenceError):
     """The sidecar, or the model in it, cannot answer now; go without, or try again later."""
 
 
+class UnauthenticatedError(InferenceError):
+    """The sidecar wants a token, or another one than came; give the client that one."""
+
+
 class DeadlineExceededError(InferenceError):
     """There was no answer in time; go without."""
 
@@ -56,12 +60,23 @@ MEANINGS: Final = {
     grpc.StatusCode.INVALID_ARGUMENT: Meaning(
         Reason.CONTRACT_MISMATCH, Reason.CONTRACT_MISMATCH, InvalidQuestionError
     ),
+    # A running strategy can do nothing about it, as about a sidecar that is not there; the text says which.
+    grpc.StatusCode.UNAUTHENTICATED: Meaning(Reason.UNAVAILABLE, Reason.UNAVAILABLE, UnauthenticatedError),
     grpc.StatusCode.DEADLINE_EXCEEDED: Meaning(
         Reason.DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED, DeadlineExceededError
     ),
 }
 # RESOURCE_EXHAUSTED, INTERNAL, CANCELLED and every other code: go without, now.
 ANY_OTHER: Final = Meaning(Reason.UNAVAILABLE, Reason.UNAVAILABLE, SidecarUnavailableError)
+
+# What stands in gRPC's account of a connection that was not made, and what it means.
+TROUBLES: Final = {
+    "CERTIFICATE_VERIFY_FAILED: certificate has expired": "its certificate has expired",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not issued by one of the ca",
+    "Hostname Verification Check failed": "its certificate is for another name than this",
+    "WRONG_VERSION_NUMBER": "it speaks no TLS there",
+    "Socket closed": "it closed the connection; it may speak TLS only, or want a certificate of this client",
+}
 
 _BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -73,12 +88,18 @@ def meaning_of(code: grpc.StatusCode | int) -> Meaning:
     return MEANINGS.get(code, ANY_OTHER)
 
 
-def error_of(error: grpc.RpcError, target: str) -> InferenceError:
-    """Return the error that a failed call is raised as."""
+def error_of(error: grpc.RpcError, target: str, trouble: str = "") -> InferenceError:
+    """Return the error that a failed call is raised as; `trouble` is why there may be no connection."""
     meaning = meaning_of(error.code())
-    return meaning.error(meaning.call, f"{target}: {describe_error(error)}")
+    told = describe_error(error)
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and trouble:
+        told = f"{told}: {trouble}"
+    return meaning.error(meaning.call, f"{target}: {told}")
 
 
 def describe_error(error: grpc.RpcError) -> str:
     """Return the status and the text of a failed call on one line."""
-    return f"{error.code().name} {error.details() or ''}".strip()
+    details = error.details() or ""
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        details = next((told for mark, told in TROUBLES.items() if mark in details), details)
+    return f"{error.code().name} {details}".strip()

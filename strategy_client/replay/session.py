@@ -22,6 +22,7 @@ from strategy_client.events import MarketTick, Outcome, Signal
 from strategy_client.factory import StrategyFactory
 from strategy_client.lineup import create_executors, wanted_models
 from strategy_client.predictor.client import InferenceClient
+from strategy_client.predictor.security import Security
 from strategy_client.replay.pace import Pace
 from strategy_client.replay.replacement import Replacement
 from strategy_client.replay.sidecar import OwnSidecar
@@ -44,9 +45,9 @@ class ReplayOptions:
     """What to replay. `speed` None is as fast as possible, else a multiple of the ticks' own pace.
 
     `skip` ticks are left out at the start; `limit` and the places of replacements count from there.
-    Without a `target` a sidecar is started over a copy of `models`, which refuses a file of another contract
-    than the one it is to replace, but for the models in `allow_contract_change`. The deadline is long by
-    default, so that a machine that is busy for a moment does not change the bytes.
+    `security` is for the `target`. Without one a sidecar is started over a copy of `models`, which refuses a
+    file of another contract than the one it is to replace, but for the models in `allow_contract_change`. The
+    deadline is long by default, so that a machine that is busy for a moment does not change the bytes.
     """
 
     ticks: Sequence[Path]
@@ -54,6 +55,7 @@ class ReplayOptions:
     columns: TicksConfig
     out: Path
     target: str | None = None
+    security: Security | None = None
     models: Path = Path("models")
     speed: float | None = None
     skip: int = 0
@@ -216,7 +218,8 @@ class Replay:
                 OwnSidecar(self._options.models, self._options.allow_contract_change)
             )
         target = self._options.target or (sidecar.own.target if sidecar.own else "")
-        client = sidecar.client = stack.enter_context(InferenceClient(target))
+        security = self._options.security if sidecar.own is None else None
+        client = sidecar.client = stack.enter_context(InferenceClient(target, security=security))
         if sidecar.own is not None:
             sidecar.own.wait_ready(client)
         else:

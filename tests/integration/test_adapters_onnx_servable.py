@@ -13,10 +13,10 @@ from skl2onnx import to_onnx
 from sklearn.ensemble import RandomForestClassifier
 
 from inference_server.adapters.onnx_servable import OnnxLoader, OnnxLoaderOptions
-from inference_server.adapters.onnx_session import plain
+from inference_server.adapters.onnx_session import plain, sample_inputs
 from inference_server.core.errors import InvalidRequestError
 from inference_server.core.servable import ServableId
-from inference_server.core.tensor import NUMPY_DTYPES
+from inference_server.core.tensor import NUMPY_DTYPES, TensorSpec
 from inference_server.serving.loader import LoadError
 
 ONE, TWO = ServableId("one", 1), ServableId("two", 1)
@@ -160,16 +160,37 @@ def test_every_datatype_goes_in_and_comes_out_as_it_was(onnx_type, datatype):
             servable.run({"x": np.array([[b"\xff", b""]], dtype=np.object_)}, ["y"])
 
 
-def test_bfloat16_is_refused_at_loading():
-    """D9: a model that takes BF16 cannot be fed from numpy: refused with its type, not at the first call."""
+def test_text_in_and_bfloat16_out_is_refused_at_loading():
+    """D9: the one mixture that the runtime's binding cannot serve is refused at loading."""
     graph = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["y"])],
-        "identity",
-        [helper.make_tensor_value_info("x", TensorProto.BFLOAT16, [None, 2])],
-        [helper.make_tensor_value_info("y", TensorProto.BFLOAT16, [None, 2])],
+        [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Identity", ["texts"], ["same"])],
+        "mixture",
+        [
+            helper.make_tensor_value_info("x", TensorProto.BFLOAT16, [None, 2]),
+            helper.make_tensor_value_info("texts", TensorProto.STRING, [None]),
+        ],
+        [
+            helper.make_tensor_value_info("y", TensorProto.BFLOAT16, [None, 2]),
+            helper.make_tensor_value_info("same", TensorProto.STRING, [None]),
+        ],
     )
-    with pytest.raises(LoadError, match="input 'x' is of type tensor"):
+    with pytest.raises(LoadError, match="takes BYTES and gives BF16"):
         load(OnnxLoader(), ONE, make_model(graph).SerializeToString())
+
+
+def test_an_answer_that_is_no_text_is_an_invalid_request():
+    """D10: a model that answers bytes which are no UTF-8 gives an error in words, not one of the server."""
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "index"], ["text"])],
+        "table",
+        [helper.make_tensor_value_info("index", TensorProto.INT64, [None])],
+        [helper.make_tensor_value_info("text", TensorProto.STRING, [None])],
+        [helper.make_tensor("table", TensorProto.STRING, [2], [b"\xff", "ü".encode()])],
+    )
+    servable = load(OnnxLoader(), ONE, make_model(graph).SerializeToString())
+    assert servable.run({"index": np.array([1])}, ["text"])[0].tolist() == ["ü".encode()]
+    with pytest.raises(InvalidRequestError, match="expected text in UTF-8, came bytes that are none"):
+        servable.run({"index": np.array([0])}, ["text"])
 
 
 def test_values_that_the_model_refuses_are_the_callers_error():
@@ -202,3 +223,13 @@ def test_warm_up_is_bounded_in_time():
     before_ns = time.perf_counter_ns()
     servable = load(loader, ONE, model)
     assert time.perf_counter_ns() - before_ns < 100 * servable.warm_up_ns
+
+
+def test_a_sample_is_ones_of_each_datatype():
+    """What warms a model up is one row of ones, of BF16 and of texts too, with 1 where a size varies."""
+    specs = [TensorSpec(datatype, datatype, (-1, 2)) for datatype in NUMPY_DTYPES]
+    samples = sample_inputs(specs)
+    assert samples.pop("BF16").tobytes() == b"\x80\x3f" * 2
+    assert samples.pop("BYTES").tolist() == [["1", "1"]]
+    for datatype, array in samples.items():
+        assert array.tolist() == [[1, 1]], datatype

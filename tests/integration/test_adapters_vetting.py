@@ -12,6 +12,7 @@ import pytest
 from manual_clock import ManualClock
 from onnx import TensorProto, helper
 from onnx_files import endless_model, make_model, score_contract, score_model, score_proto
+from plain_models import constant_model
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 
@@ -53,6 +54,12 @@ def test_a_file_without_a_contract_is_served_as_plain_onnx():
     assert verdict.refusal == ""
     assert verdict.contract is None
     assert "unverified" in verdict.steps[4].text
+
+
+def test_a_file_without_inputs_is_told_so():
+    """A model that takes nothing is good, and its signature says that."""
+    verdict = vet(constant_model(), "anything")
+    assert [step.text for step in verdict.steps if step.name == "load"] == ["nothing → known: FP32[2]"]
 
 
 def test_every_truncation_is_refused():

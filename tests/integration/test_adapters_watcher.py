@@ -105,6 +105,24 @@ def test_a_folder_that_does_not_exist_yet_is_told_when_it_comes(tmp_path):
     run(scenario)
 
 
+def test_a_change_that_meets_the_end_does_not_keep_the_watcher(tmp_path, monkeypatch):
+    """F3: cancelled in the very turn in which a change is told, the watcher ends all the same."""
+
+    async def scenario():
+        told = []
+        real_event = asyncio.Event
+        monkeypatch.setattr(watcher_module.asyncio, "Event", lambda: told.append(real_event()) or told[-1])
+        reports = Reports()
+        taking = asyncio.create_task(reports.take_in(FolderWatcher(tmp_path).changes()))
+        await reports.changed()
+        told[-1].set()
+        await asyncio.sleep(0)  # whoever waits for the event is woken, and has not gone on yet
+        taking.cancel()
+        assert (await asyncio.wait([taking], timeout=10))[0], "the cancellation was lost"
+
+    run(scenario)
+
+
 def test_a_look_is_due_now_and_then_though_nothing_is_told(tmp_path):
     """C8: events get lost, so a change is reported every `rescan_s` in any case."""
 

@@ -1,6 +1,7 @@
 """The README's own code, taken out of it and run."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -9,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sidecars import process_sidecar
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -76,3 +78,27 @@ def test_the_own_model_is_served(folder: Path) -> None:
     assert set(counted) <= {"BUY", "SELL", "BELOW_THRESHOLD", "WARMING_UP", "OUT_OF_RANGE"}
     assert counted["WARMING_UP"] == 19
     assert sum(counted.values()) == 400
+
+
+def test_the_sidecar_by_itself_does_what_the_page_says() -> None:
+    """Each command of that section runs as it stands there, against a sidecar on the sample models."""
+    section = README.split("## The sidecar by itself", 1)[1]
+    found = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
+    assert found
+    commands = [shlex.split(line, comments=True) for line in found[1].splitlines()]
+    assert commands[0] == ["inference-server", "serve"]
+    assert {command[1] for command in commands[1:]} == {"status", "models", "predict", "check"}
+    with process_sidecar(ROOT / "models") as sidecar:
+        for program, *arguments in commands[1:]:
+            asked = [sidecar.target if part == "127.0.0.1:8001" else part for part in arguments]
+            done = subprocess.run(
+                [BIN / program, *asked],
+                cwd=ROOT,
+                env={**os.environ, "TICKSERVE_TARGET": sidecar.target},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert (done.returncode, done.stderr) == (0, ""), (program, asked, done.stderr)
+            assert "es_" in done.stdout

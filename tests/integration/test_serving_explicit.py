@@ -17,6 +17,7 @@ from inference_server.core.clock import SystemClock
 from inference_server.core.errors import NotFoundError, RefusedError
 from inference_server.serving.background import Background
 from inference_server.serving.candidate_loading import CandidateLoading
+from inference_server.serving.changes import Changes
 from inference_server.serving.lifecycle import Lifecycle
 from inference_server.serving.operator import Operator
 from inference_server.serving.policy import All, Latest
@@ -47,7 +48,8 @@ class Explicit:
 
     def __init__(self, folder, archive, *, policy, max_memory_bytes):
         clock = SystemClock()
-        self.registry = Registry()
+        self.changes = Changes()
+        self.registry = Registry(changes=self.changes)
         self.lifecycle = Lifecycle(default=ModelSettings(policy=policy), explicit=True)
         self.repository = GatedRepository(folder)
         self.recorder = Recorder(archive, self.lifecycle, {})
@@ -59,6 +61,7 @@ class Explicit:
             loader=OnnxLoader(OnnxLoaderOptions(warm_up_runs=2, max_memory_bytes=max_memory_bytes)),
             clock=clock,
             background=background,
+            changes=self.changes,
         )
         self.reconciler = Reconciler(
             registry=self.registry,
@@ -68,10 +71,11 @@ class Explicit:
             loading=self.loading,
             recorder=self.recorder,
             background=background,
+            changes=self.changes,
             clock=clock,
             options=ReconcilerOptions(retry_s=0.05, loads_at_once=1),
         )
-        self.operator = Operator(self.lifecycle, self.reconciler, explicit=True)
+        self.operator = Operator(self.lifecycle, self.reconciler, self.changes, explicit=True)
 
     def served(self, name):
         """Return the digest by version of what answers."""

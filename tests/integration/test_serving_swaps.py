@@ -54,6 +54,33 @@ def test_an_empty_repository_serves_what_appears_later(tmp_path):
     run(scenario)
 
 
+def test_a_file_that_is_written_without_end_holds_up_no_start(tmp_path):
+    """C2, F1: the start settles although one file never rests, which is told; it is served once it does."""
+    put(tmp_path / "good.onnx", score_model("good"))
+    file, whole = tmp_path / "momentum.onnx", score_model()
+
+    async def write():
+        size = 300
+        while True:
+            size = 300 + (size + 1) % 7
+            file.write_bytes(whole[:size])
+            await asyncio.sleep(0.005)
+
+    async def scenario():
+        writing = asyncio.create_task(write())
+        options = FolderRepositoryOptions(quiet_s=0.1, settle_s=10, patience_s=0.5)
+        async with inside(tmp_path, repository_options=options) as parts:
+            await parts.settled()
+            assert parts.model().problem == "momentum.onnx: is still being written after 0.5 s"
+            assert await parts.ask("good") == (1, 0.0)
+            writing.cancel()
+            put(file, whole)
+            await eventually(lambda: not parts.model().problem and parts.model().default_version)
+            assert await parts.ask() == (1, 0.0)
+
+    run(scenario)
+
+
 def test_one_bad_model_at_the_start_keeps_nobody_from_serving(tmp_path):
     """A2: the good model serves; the bad one is known, with its reason in status and error."""
     put(tmp_path / "good.onnx", score_model("good"))

@@ -1,6 +1,8 @@
 """The model folder: what counts as a candidate, what is a problem, and when."""
 
+import contextlib
 import os
+import socket
 import tempfile
 import types
 from pathlib import Path
@@ -133,6 +135,31 @@ def test_a_file_that_stays_half_written_gets_its_problem(tmp_path, watched):
     assert scan.again_s is None
 
 
+@pytest.mark.parametrize("pause_s", [0.05, 0.5])
+def test_a_file_that_is_written_to_without_end_holds_nobody_up(tmp_path, watched, pause_s):
+    """C2: after half a minute a file that never comes to rest is told; it is served once it has."""
+    file = tmp_path / "momentum.onnx"
+    content = score_model()
+    for step in range(int(30 / pause_s)):
+        file.write_bytes(content[: 300 + step % 7])
+        scan = watched.scan()
+        assert (scan.problems, scan.unsettled) == ({}, {"momentum"})
+        watched.clock.advance(pause_s)
+    for _ in range(3):
+        file.touch()
+        for _ in range(2):
+            scan = watched.scan()
+            told = {"momentum": ("momentum.onnx: is still being written after 30 s",)}
+            assert (scan.problems, scan.unsettled, scan.names) == (told, frozenset(), {"momentum"})
+            assert scan.again_s is not None, "it is looked at again"
+        watched.clock.advance(pause_s)
+    file.write_bytes(content)
+    assert ids(watched.settle(0.2)) == ["momentum:1"]
+    file.write_bytes(content[:300])
+    scan = watched.scan()
+    assert (scan.problems, scan.unsettled) == ({}, {"momentum"}), "it has been at rest: another half a minute"
+
+
 @pytest.mark.parametrize("name", ["03", "0", "-1", "v2", "1.0", "9" * 19, "²"])
 def test_folders_that_are_no_versions_are_told(tmp_path, watched, name):
     """A3: not an integer, 0, leading zeros or beyond 63 bits: a problem, while its neighbours are found."""
@@ -225,8 +252,18 @@ def make_sparse(path):
         file.truncate(10 * 2**30)
 
 
+def make_socket(path):
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path.name)  # by its short name, for a socket's path has a bound
+
+
 ODD = {
     "empty": (lambda path: path.write_bytes(b""), "the file is empty"),
+    "socket": (make_socket, "is a socket, not a file"),
+    "endless device": (lambda path: path.symlink_to("/dev/zero"), "is a device, not a file"),
+    "sizeless": (lambda path: path.symlink_to("/proc/self/environ"), "says that it has 0 bytes, and has not"),
+    "changing": (lambda path: path.symlink_to("/proc/uptime"), "says that it has 0 bytes, and has not"),
+    "memory": (lambda path: path.symlink_to("/proc/self/mem"), "cannot be read: Input/output error"),
     "folder": (lambda path: path.mkdir(), "is a folder, not a file"),
     "pipe": (make_fifo, "is a pipe, not a file"),
     "dangling": (lambda path: path.symlink_to("nowhere"), "is a link to nothing"),

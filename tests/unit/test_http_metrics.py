@@ -13,7 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from servables import CONTRACT, FunctionServable
 
 from inference_server.core.servable import ServableId, State, VersionStatus, VettingResult
-from inference_server.http.metrics import ServedCollector, metrics
+from inference_server.http.metrics import metrics
+from inference_server.http.served_metrics import ServedCollector
+from inference_server.serving.changes import Changes
 from inference_server.serving.drain import Drain
 from inference_server.serving.registry import Registry, Standing
 
@@ -31,9 +33,15 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def registry() -> Registry:
+def changes() -> Changes:
+    """What happened to the models."""
+    return Changes()
+
+
+@pytest.fixture
+def registry(changes: Changes) -> Registry:
     """A registry in which "momentum" is required."""
-    return Registry({"momentum"})
+    return Registry({"momentum"}, changes)
 
 
 @pytest.fixture
@@ -43,10 +51,10 @@ def drain() -> Drain:
 
 
 @pytest.fixture
-def scrape(registry: Registry, drain: Drain, clock: ManualClock) -> Callable[[], Samples]:
+def scrape(registry: Registry, changes: Changes, drain: Drain, clock: ManualClock) -> Callable[[], Samples]:
     """Return all samples by name and by the labels' values, as a scraper reads them."""
     collectors = CollectorRegistry()
-    collectors.register(ServedCollector(registry, drain, clock))
+    collectors.register(ServedCollector(registry, changes, drain, clock, lambda _: (0, 1)))
 
     def read() -> Samples:
         text = generate_latest(collectors).decode()
@@ -120,8 +128,10 @@ def test_how_long_a_model_has_been_behind(
 
     def behind() -> tuple[float, float]:
         samples = scrape()
+        assert samples["tickserve_model_problem"][key] == samples["tickserve_model_behind"][key]
         return samples["tickserve_model_behind"][key], samples["tickserve_model_behind_seconds"][key]
 
+    registry.publish(FunctionServable(), S, VETTED)
     assert behind() == (0.0, 0.0)
     registry.set_standing("momentum", Standing(problem="refused", behind_since_ns=clock.wall_ns()))
     assert behind() == (1.0, 0.0)
@@ -169,7 +179,8 @@ def test_nothing_is_left_of_what_is_gone(registry: Registry, scrape: Callable[[]
     asyncio.run(registry.retire(ServableId("momentum", 1)).drain())
     registry.forget(ServableId("momentum", 1))
     samples = scrape()
-    assert all(not series for name, series in samples.items() if name.startswith("tickserve_version"))
+    assert all(not series for name, series in samples.items() if name.startswith("tickserve_version_"))
+    assert set(samples["tickserve_versions"].values()) == {0.0}
     assert samples["tickserve_model_ready"] == {("momentum",): 0.0}
 
 
@@ -180,10 +191,12 @@ def test_names_from_the_folder_stay_one_label(registry: Registry, scrape: Callab
     assert scrape()["tickserve_model_ready"] == {("momentum",): 0.0, (name,): 0.0}
 
 
-def test_calls_get_their_turn_within_a_scrape(registry: Registry, drain: Drain, clock: ManualClock) -> None:
+def test_calls_get_their_turn_within_a_scrape(
+    registry: Registry, changes: Changes, drain: Drain, clock: ManualClock
+) -> None:
     """B2: the loop is free again after each family of a scrape; the whole text is still one."""
     registry.publish(FunctionServable(), S, VETTED)
-    (route,) = metrics([ServedCollector(registry, drain, clock)])
+    (route,) = metrics([ServedCollector(registry, changes, drain, clock, lambda _: (0, 1))])
     request = make_mocked_request("GET", "/metrics", {"Accept": "application/openmetrics-text"})
 
     async def scrape_and_count() -> tuple[web.Response, int]:

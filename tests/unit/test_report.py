@@ -4,6 +4,7 @@ import io
 from typing import Any
 
 import pytest
+from open_inference.v2 import inference_pb2 as oip
 from rich.console import Console, RenderableType
 from tickserve.v1 import control_pb2 as orders
 from tickserve.v1 import predictor_pb2 as wire
@@ -57,8 +58,8 @@ def test_a_good_model_is_two_rows() -> None:
     """What is served stands in one row, and what proves it, when it was vetted and its memory in another."""
     assert status_of(available(3)) == [
         "unix:/s: ready",
-        "model    version state     digest       contract     since (UTC)    rows",
-        "momentum 3 *     AVAILABLE 333333333333 abababababab 11-22 10:59:01   12",
+        "model    version state     digest       contract     since (UTC)",
+        "momentum 3 *     AVAILABLE 333333333333 abababababab 11-22 10:59:01",
         "",
         "vetted     at (UTC)        memory found",
         "momentum:3 11-22 10:59:00 1.5 MiB 3 golden rows answered",
@@ -113,7 +114,7 @@ def test_a_pin_and_labels_are_shown() -> None:
 def test_a_version_that_was_not_vetted_has_no_proof() -> None:
     """Nothing is shown as vetted that was not, and a model without a contract is unverified."""
     lines = status_of(available(3, vetted_at_ns=0, contract=None))
-    assert lines[-1] == "momentum 3 *     AVAILABLE 333333333333 unverified 11-22 10:59:01   12"
+    assert lines[-1] == "momentum 3 *     AVAILABLE 333333333333 unverified 11-22 10:59:01"
 
 
 def test_only_a_refused_version_is_red() -> None:
@@ -141,9 +142,12 @@ def test_a_long_name_and_a_long_text_fit() -> None:
 
 
 def test_json_has_everything() -> None:
-    """The JSON form has each field of the .proto, set or not."""
+    """The JSON form has each field of the .proto files, set or not, statistics among them."""
     model = wire.ModelDescription(name="momentum", versions=[available(3)], labels={"stable": 3})
-    (shown_model,) = status_json(wire.DescribeModelsResponse(models=[model]))["models"]
+    statistics = oip.ModelStatisticsResponse(model_stats=[oip.ModelStatistics(name="momentum", version="3")])
+    shown_all = status_json(wire.DescribeModelsResponse(models=[model]), statistics)
+    assert (shown_all["ready"], shown_all["model_stats"][0]["version"]) == (False, "3")
+    (shown_model,) = shown_all["models"]
     assert set(shown_model) == {field.name for field in wire.ModelDescription.DESCRIPTOR.fields}
     assert set(shown_model["versions"][0]) == {field.name for field in STATES.DESCRIPTOR.fields}
     assert shown_model["labels"] == {"stable": "3"}

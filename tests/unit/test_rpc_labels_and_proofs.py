@@ -1,8 +1,8 @@
 """Both services over a real data plane and registry: labels, and what proves an answer."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,18 @@ from tickserve.v1 import predictor_pb2 as wire
 from inference_server.core.clock import SystemClock
 from inference_server.core.errors import InvalidRequestError, NotFoundError, UnavailableError
 from inference_server.core.servable import ServableId, State, VersionStatus, VettingResult
+from inference_server.rpc.accounting import Accounting
+from inference_server.rpc.inspection import Inspection
 from inference_server.rpc.method import CallContext
 from inference_server.rpc.open_inference import OpenInference
 from inference_server.rpc.predictor import Predictor, PredictorOptions
+from inference_server.rpc.shared_tensors import SharedTensors
 from inference_server.rpc.status import Code
 from inference_server.serving.data_plane import DataPlane, DataPlaneOptions
 from inference_server.serving.drain import Drain
 from inference_server.serving.registry import Registry, Standing
+from inference_server.serving.run_threads import RunThreads
+from inference_server.serving.statistics import Statistics
 
 ROW = np.array([[1, 2, 3]], dtype="<f4")
 VETTED = VettingResult(1_700_000_000_000_000_001, verified=True, text="3 golden rows", memory_bytes=12_345)
@@ -31,15 +36,19 @@ CALL = CallContext(None, "r-1")
 class Services:
     """Both services over one registry: momentum 3 and 4 with a contract, plain 1 without."""
 
-    def __init__(self, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, threads: RunThreads) -> None:
         clock, drain = SystemClock(), Drain()
         self.registry = Registry()
         self.registry.publish(FunctionServable(version=3), 1, VETTED)
         self.registry.publish(FunctionServable(version=4), 2, VETTED)
         self.registry.publish(FunctionServable("plain", contract=None), 3, UNVERIFIED)
-        plane = DataPlane(self.registry, clock, DataPlaneOptions(), executor)
-        self.predictor = Predictor(plane, self.registry, clock, drain, PredictorOptions())
-        self.open_inference = OpenInference(plane, self.registry, clock, drain)
+        plane = DataPlane(self.registry, clock, DataPlaneOptions(), threads)
+        accounting = Accounting(Statistics(), self.registry, clock)
+        self.predictor = Predictor(
+            plane, self.registry, clock, drain, accounting=accounting, options=PredictorOptions()
+        )
+        self.open_inference = OpenInference(plane, clock, drain, accounting, SharedTensors(None))
+        self.inspection = Inspection(self.registry, drain, shared_memory=False)
 
     def label(self, **labels: int) -> None:
         """Let the labels of momentum be these."""
@@ -66,8 +75,8 @@ class Services:
 @pytest.fixture
 def services() -> Iterator[Services]:
     """Both services, with threads for what is slow."""
-    with ThreadPoolExecutor(1) as executor:
-        yield Services(executor)
+    with contextlib.closing(RunThreads()) as threads:
+        yield Services(threads)
 
 
 def test_a_label_is_answered_by_the_version_that_it_names(services: Services) -> None:
@@ -83,17 +92,17 @@ def test_a_label_is_answered_by_the_version_that_it_names(services: Services) ->
 def test_a_label_stands_wherever_a_version_does(services: Services) -> None:
     """Readiness, metadata and configuration take a label too."""
     services.label(canary=3)
-    open_inference = services.open_inference
+    inspection = services.inspection
     ready = [
-        asyncio.run(open_inference.model_ready(oip.ModelReadyRequest(name="momentum", version=label), CALL))
+        asyncio.run(inspection.model_ready(oip.ModelReadyRequest(name="momentum", version=label), CALL))
         for label in ("canary", "stable")
     ]
     assert [answer.ready for answer in ready] == [True, False]
     metadata = oip.ModelMetadataRequest(name="momentum", version="canary")
-    assert asyncio.run(open_inference.model_metadata(metadata, CALL)).properties["digest"] == f"{3:064x}"
+    assert asyncio.run(inspection.model_metadata(metadata, CALL)).properties["digest"] == f"{3:064x}"
     config = oip.ModelConfigRequest(name="momentum", version="stable")
     with pytest.raises(NotFoundError, match="has no label 'stable'; it has 'canary'"):
-        asyncio.run(open_inference.model_config(config, CALL))
+        asyncio.run(inspection.model_config(config, CALL))
 
 
 def test_a_label_that_does_not_answer_says_why(services: Services) -> None:

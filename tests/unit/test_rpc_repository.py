@@ -10,8 +10,8 @@ from servables import CONTRACT, FunctionServable
 
 from inference_server.core.errors import InvalidRequestError, RefusedError
 from inference_server.core.servable import ServableId, State, VersionStatus, VettingResult
+from inference_server.rpc.inspection import EXTENSIONS
 from inference_server.rpc.method import CallContext
-from inference_server.rpc.open_inference import EXTENSIONS
 from inference_server.rpc.repository import MAX_UPLOADS, Repository
 from inference_server.serving.registry import Registry, Standing
 

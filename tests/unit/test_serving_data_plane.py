@@ -1,9 +1,8 @@
 """The data plane: what is refused and why, deadlines, cancellation, admission."""
 
 import asyncio
+import contextlib
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -21,24 +20,30 @@ from inference_server.core.errors import (
     InvalidRequestError,
     NotFoundError,
     OverloadedError,
+    Reason,
     UnavailableError,
 )
+from inference_server.core.servable import VettingResult
 from inference_server.core.tensor import TensorSpec
 from inference_server.serving.data_plane import Answer, Call, DataPlane, DataPlaneOptions
 from inference_server.serving.registry import Registry
+from inference_server.serving.run_threads import RunThreads, RunThreadsOptions
+from inference_server.serving.turns import TurnsOptions
 
 ROW = features((1, 2, 3))
 SLOW_NS = 10**9
 
 
-@contextmanager
-def plane_of(*servables, clock=None, threads=4, **options):
+@contextlib.contextmanager
+def plane_of(*servables, clock=None, per_servable=2, at_once=4, overdue_s=10, max_threads=9, **options):
     """Make a data plane over these servables; at its end nothing may be left in flight."""
     registry = Registry()
     for servable in servables:
         registry.publish(servable, 1)
-    with ThreadPoolExecutor(threads) as executor:
-        plane = DataPlane(registry, clock or SystemClock(), DataPlaneOptions(**options), executor)
+    turns = TurnsOptions(per_servable, at_once, overdue_s)
+    with contextlib.closing(RunThreads(RunThreadsOptions(max_threads))) as threads:
+        options = DataPlaneOptions(**options, turns=turns)
+        plane = DataPlane(registry, clock or SystemClock(), options, threads)
         plane.registry = registry
         yield plane
     assert plane.calls_in_flight == 0
@@ -109,12 +114,12 @@ def test_rows_answered_are_counted_once_answered():
         ({}, "misses input 'features'; expected exactly 'features'"),
         ({"x": ROW}, "has no input 'x'; expected exactly 'features'"),
         ({"features": ROW, "x": ROW}, "has no input 'x'"),
-        (ROW.astype(np.float64), "features: FP32[?, 3] expects FP32, came FP64"),
-        (ROW.astype(np.int64), "expects FP32, came INT64"),
-        (ROW[0], "features: FP32[?, 3], came shape [3]"),
+        (ROW.astype(np.float64), "input 'features': expected FP32, came FP64"),
+        (ROW.astype(np.int64), "expected FP32, came INT64"),
+        (ROW[0], "input 'features': expected shape [?, 3], came shape [3]"),
         (ROW[np.newaxis], "came shape [1, 1, 3]"),
-        (features((1, 2)), "features: FP32[?, 3], came shape [1, 2]"),
-        (np.empty((0, 3), np.float32), "expects at least one row and no size of 0, came shape [0, 3]"),
+        (features((1, 2)), "expected shape [?, 3], came shape [1, 2]"),
+        (np.empty((0, 3), np.float32), "expected at least one row and no size of 0, came shape [0, 3]"),
     ],
 )
 def test_wrong_inputs_are_refused_with_what_was_expected_and_what_came(inputs, text):
@@ -144,8 +149,8 @@ def test_an_array_alone_is_refused_where_there_are_two_inputs():
 @pytest.mark.parametrize(
     ("outputs", "text"),
     [
-        (("x",), "has no output 'x'; it has 'score', 'twin'"),
-        (("score", "score"), "'score' is asked for twice"),
+        (("x",), "has no output 'x'; expected some of 'score', 'twin'"),
+        (("score", "score"), "expected each output once, came 'score' 2 times"),
     ],
 )
 def test_wrong_outputs_are_refused(outputs, text):
@@ -169,7 +174,10 @@ def test_non_finite_features_are_refused_by_name_and_row(value):
     servable = FunctionServable(contract=make_contract(), n_features=2)
     result = answer_of(servable, Call("momentum", features((1, 2), (3, value))))
     assert isinstance(result, InvalidRequestError)
-    assert f"feature 'b' in row 1 is {value}" in str(result)
+    assert (
+        f"feature 'b' in row 1: expected finite numbers only, which is the contract's policy, came {value}"
+        in str(result)
+    )
     assert servable.runs == 0
 
 
@@ -179,7 +187,10 @@ def test_nan_passes_where_the_contract_accepts_it_and_infinity_does_not():
     servable = FunctionServable(contract=contract, n_features=2)
     assert isinstance(answer_of(servable, Call("momentum", features((1, np.nan)))), Answer)
     result = answer_of(servable, Call("momentum", features((np.nan, np.inf))))
-    assert "feature 'b' in row 0 is inf, the contract takes finite numbers and NaN" in str(result)
+    assert (
+        "feature 'b' in row 0: expected finite numbers and NaN, which is the contract's policy, came inf"
+        in str(result)
+    )
 
 
 def test_extreme_finite_features_pass():
@@ -276,16 +287,20 @@ def test_a_slow_model_is_given_up_at_the_deadline_and_let_go_when_it_ends():
     async def scenario(plane):
         entry = plane.registry.resolve("momentum", 0)
         try:
-            deadline_ns = clock.monotonic_ns() + 30_000_000
-            (result,) = await asyncio.wait_for(plane.answer([Call("momentum", ROW)], deadline_ns), 5)
+            deadline_ns = clock.monotonic_ns() + 1_000_000_000  # a busy machine begins the run well before
+            answering = asyncio.create_task(plane.answer([Call("momentum", ROW)], deadline_ns))
+            await gate.wait_entered()
+            (result,) = await asyncio.wait_for(answering, 5)
             assert isinstance(result, DeadlineExceededError)
-            assert entry.in_flight == 1
+            assert (plane.calls_in_flight, entry.in_flight) == (0, 1)
+            assert servable.stopped.is_set(), "the run was not told to stop"
         finally:
             gate.open.set()
         await eventually(lambda: entry.in_flight == 0)
         assert entry.rows_answered == 0
 
-    with plane_of(FunctionServable(function=gate, warm_up_ns=SLOW_NS)) as plane:
+    servable = FunctionServable(function=gate, warm_up_ns=SLOW_NS)
+    with plane_of(servable) as plane:
         asyncio.run(scenario(plane))
 
 
@@ -303,27 +318,71 @@ def test_a_call_that_waits_for_its_turn_past_the_deadline_never_runs():
         gate.open.set()
         assert isinstance((await first)[0], Answer)
 
-    with plane_of(servable, runs_per_servable=1) as plane:
+    with plane_of(servable, per_servable=1) as plane:
         asyncio.run(scenario(plane))
     assert servable.runs == 1
 
 
-def test_a_model_that_hangs_starves_no_other():
-    """E8: a hanging model takes its own turns only; another slow model answers on a thread that is left."""
+def test_models_that_hang_starve_no_other():
+    """E8: five hanging models take their own turns only; another slow model answers all the time."""
+    gate = Gate()
+    names = [f"hangs-{number}" for number in range(5)]
+
+    async def scenario(plane):
+        hanging = [asyncio.create_task(plane.answer([Call(name, ROW)] * 3, None)) for name in names]
+        for _ in range(3):
+            (result,) = await asyncio.wait_for(plane.answer([Call("momentum", ROW)], None), 5)
+            assert isinstance(result, Answer)
+        for _ in range(10):
+            await gate.wait_entered()
+        assert sum(servable.running for servable in hangs) == 10, "each has its two turns"
+        gate.open.set()
+        await asyncio.gather(*hanging)
+
+    hangs = [FunctionServable(name, function=gate, warm_up_ns=SLOW_NS) for name in names]
+    with plane_of(*hangs, FunctionServable(warm_up_ns=SLOW_NS), at_once=2, overdue_s=0.01) as plane:
+        asyncio.run(scenario(plane))
+
+
+def test_a_model_that_hangs_keeps_no_thread_from_others():
+    """E8: with one thread, what waits for it gets another one as soon as the run in it is overdue."""
     gate = Gate()
 
     async def scenario(plane):
-        hanging = [asyncio.create_task(plane.answer([Call("hangs", ROW)], None)) for _ in range(5)]
-        await gate.wait_entered()
+        hanging = asyncio.create_task(plane.answer([Call("hangs", ROW)], None))
         await gate.wait_entered()
         (result,) = await asyncio.wait_for(plane.answer([Call("momentum", ROW)], None), 5)
         assert isinstance(result, Answer)
         gate.open.set()
-        await asyncio.gather(*hanging)
+        await hanging
 
     hangs = FunctionServable("hangs", function=gate, warm_up_ns=SLOW_NS)
-    with plane_of(hangs, FunctionServable(warm_up_ns=SLOW_NS), threads=3, runs_per_servable=2) as plane:
+    with plane_of(hangs, FunctionServable(warm_up_ns=SLOW_NS), overdue_s=0.01, max_threads=1) as plane:
         asyncio.run(scenario(plane))
+
+
+def test_a_caller_that_leaves_before_there_is_a_thread_is_not_run_for():
+    """E4: a run that has its turn and waits for a thread never begins once its caller has left."""
+    gate = Gate()
+
+    async def scenario(plane):
+        busy = asyncio.create_task(plane.answer([Call("busy", ROW)], None))
+        await gate.wait_entered()
+        leaving = asyncio.create_task(plane.answer([Call("momentum", ROW)], None))
+        await eventually(lambda: plane.registry.resolve("momentum").in_flight == 1)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        leaving.cancel()
+        await eventually(lambda: plane.registry.resolve("momentum").in_flight == 0)
+        gate.open.set()
+        await busy
+        assert isinstance((await plane.answer([Call("busy", ROW)], None))[0], Answer)
+
+    left = FunctionServable(warm_up_ns=SLOW_NS)
+    busy = FunctionServable("busy", function=gate, warm_up_ns=SLOW_NS)
+    with plane_of(left, busy, max_threads=1) as plane:
+        asyncio.run(scenario(plane))
+    assert left.runs == 0
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
@@ -341,15 +400,20 @@ def test_a_caller_that_leaves_leaks_nothing(turns):
         answering.cancel()
         with pytest.raises(asyncio.CancelledError):
             await answering
+        await asyncio.sleep(0)
+        assert plane.calls_in_flight == 0, "the places are free at once, though a run goes on"
+        if turns == 3:
+            assert slow.stopped.is_set(), "the run was not told to stop"
+            assert plane.registry.resolve("slow").in_flight == 1
         gate.open.set()
-        await eventually(lambda: plane.calls_in_flight == 0)
+        await eventually(lambda: plane.registry.resolve("slow").in_flight == 0)
         if turns == 3:
             assert slow.runs == 1, "the call that waited for its turn ran though nobody waits for it"
         (result,) = await plane.answer([Call("slow", ROW)], None)
         assert isinstance(result, Answer), "E5: the next call works"
 
     slow = FunctionServable("slow", function=gate, warm_up_ns=SLOW_NS)
-    with plane_of(slow, FunctionServable(), runs_per_servable=1) as plane:
+    with plane_of(slow, FunctionServable(), per_servable=1) as plane:
         asyncio.run(scenario(plane))
 
 
@@ -378,29 +442,83 @@ def test_cancelled_between_quick_runs_lets_the_rest_go():
     assert servable.runs < 50
 
 
-def test_exactly_the_excess_is_refused():
+@pytest.mark.parametrize(
+    ("bounds", "own", "reason", "text"),
+    [
+        ({"max_calls_in_flight": 3}, {}, Reason.SERVER_FULL, "3 calls are in flight, which is the server's"),
+        ({"max_calls_per_model": 3}, {}, Reason.MODEL_FULL, "3 calls to model 'momentum' are in flight"),
+        ({"max_calls_per_model": 9}, {"momentum": 3}, Reason.MODEL_FULL, "3 calls to model 'momentum'"),
+    ],
+)
+def test_exactly_the_excess_is_refused(bounds, own, reason, text):
     """E6: with room for 3, of 5 calls in flight 2 are refused, and room is there again afterwards."""
     gate = Gate()
 
     async def scenario(plane):
+        plane.bound_models(own)
         first = asyncio.create_task(plane.answer([Call("momentum", ROW)] * 2, None))
         await gate.wait_entered()
         second = asyncio.create_task(plane.answer([Call("momentum", ROW)] * 3, None))
         await gate.wait_entered()
+        with pytest.raises(OverloadedError, match=text):
+            plane.check_room("momentum")
         gate.open.set()
         results = [*await first, *await second]
         assert [type(result) for result in results] == [Answer] * 3 + [OverloadedError] * 2
+        assert {(result.reason, text in str(result)) for result in results[3:]} == {(reason, True)}
         await eventually(lambda: plane.calls_in_flight == 0)
         assert isinstance((await plane.answer([Call("momentum", ROW)], None))[0], Answer)
 
-    with plane_of(
-        FunctionServable(function=gate, warm_up_ns=SLOW_NS), max_calls_in_flight=3, runs_per_servable=3
-    ) as plane:
+    servable = FunctionServable(function=gate, warm_up_ns=SLOW_NS)
+    with plane_of(servable, per_servable=3, **bounds) as plane:
+        asyncio.run(scenario(plane))
+
+
+def test_calls_in_flight_take_no_more_memory_than_the_bound():
+    """E6: inputs count by their bytes until their call has ended; what is answered at once takes none."""
+    gate = Gate()
+    rows = np.ones((10, 3), dtype=np.float32)  # 120 bytes
+
+    async def scenario(plane):
+        first = asyncio.create_task(plane.answer([Call("momentum", rows)], None))
+        await gate.wait_entered()
+        calls = [Call("momentum", rows), Call("momentum", ROW), Call("quick", rows)]
+        rest = asyncio.create_task(plane.answer(calls, None))
+        await gate.wait_entered()
+        gate.open.set()
+        await first
+        refused, *answered = await rest
+        assert isinstance(refused, OverloadedError)
+        assert refused.reason is Reason.SERVER_FULL
+        assert "150 bytes, which is the server's bound; they take 120 bytes, and these 120" in str(refused)
+        assert [type(result) for result in answered] == [Answer, Answer]
+        assert isinstance((await plane.answer([Call("momentum", rows)], None))[0], Answer)
+
+    slow = FunctionServable(function=gate, warm_up_ns=SLOW_NS)
+    with plane_of(slow, FunctionServable("quick"), max_input_bytes=150) as plane:
+        asyncio.run(scenario(plane))
+
+
+def test_a_full_model_leaves_the_rest_of_the_server_to_others():
+    """E6: a model at its bound is refused, whatever its version, while another one is answered."""
+    gate = Gate()
+
+    async def scenario(plane):
+        filling = asyncio.create_task(plane.answer([Call("full", ROW)] * 2, None))
+        await gate.wait_entered()
+        calls = [Call("full", ROW), Call("full", ROW, version=1), Call("momentum", ROW)]
+        results = await plane.answer(calls, None)
+        assert [type(result) for result in results] == [OverloadedError, OverloadedError, Answer]
+        gate.open.set()
+        await filling
+
+    full = [FunctionServable("full", version, function=gate, warm_up_ns=SLOW_NS) for version in (1, 2)]
+    with plane_of(*full, FunctionServable(), max_calls_per_model=2) as plane:
         asyncio.run(scenario(plane))
 
 
 def test_where_a_call_runs_follows_its_expected_time():
-    """Only a quick model's small batch runs on the loop; without a contract its time is not to be trusted."""
+    """Only a quick model's small batch runs on the loop, and only where its values cannot make it slow."""
     threads = []
 
     def note_thread(rows):
@@ -409,22 +527,44 @@ def test_where_a_call_runs_follows_its_expected_time():
 
     verified = FunctionServable(function=note_thread, warm_up_ns=1000)
     unverified = FunctionServable("plain", function=note_thread, warm_up_ns=1000, contract=None)
+    loops = FunctionServable("loops", function=note_thread, warm_up_ns=1000)
     with plane_of(verified, unverified, inline_below_ns=10_000) as plane:
-        for name, rows in (("momentum", 1), ("momentum", 9), ("momentum", 10), ("plain", 1)):
+        plane.registry.publish(
+            loops, 1, VettingResult(1, verified=True, text="", memory_bytes=1, steady=False)
+        )
+        for name, rows in (("momentum", 1), ("momentum", 9), ("momentum", 10), ("plain", 1), ("loops", 1)):
             asyncio.run(plane.answer([Call(name, np.ones((rows, 3), np.float32))], None))
-    assert threads == [True, True, False, False]
+    assert threads == [True, True, False, False, False]
 
 
 def test_a_server_that_shuts_down_is_unavailable():
     """F3: once the executor is shut down, a slow model's call is UnavailableError, not a bug."""
     with plane_of(FunctionServable(warm_up_ns=SLOW_NS)) as plane:
-        plane._executor.shutdown()
+        plane._threads.close()
         (result,) = asyncio.run(plane.answer([Call("momentum", ROW)], None))
     assert isinstance(result, UnavailableError)
 
 
+def test_a_server_without_threads_says_so_and_goes_on(monkeypatch):
+    """E6: a slow call for which the system gives no thread is refused, quick ones and the next one go on."""
+
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    slow = FunctionServable("slow", warm_up_ns=SLOW_NS)
+    with plane_of(slow, FunctionServable()) as plane:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", start)
+            results = asyncio.run(plane.answer([Call("slow", ROW), Call("momentum", ROW)], None))
+        assert [type(result) for result in results] == [OverloadedError, Answer]
+        assert "no more threads" in str(results[0])
+        assert isinstance(asyncio.run(plane.answer([Call("slow", ROW)], None))[0], Answer)
+    assert slow.runs == 1
+
+
 @pytest.mark.parametrize(
-    "options", [{"max_calls_in_flight": 0}, {"runs_per_servable": 0}, {"inline_below_ns": -1}]
+    "options",
+    [{"max_calls_in_flight": 0}, {"max_input_bytes": 0}, {"max_calls_per_model": 0}, {"inline_below_ns": -1}],
 )
 def test_impossible_bounds_are_refused(options):
     """Bounds that could never admit a call are refused when they are made."""

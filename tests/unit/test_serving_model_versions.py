@@ -313,8 +313,10 @@ def test_what_served_before_a_restart_serves_after_it_where_the_file_is_refused(
     assert find(again, {1: "bad"}, bad=["bad"]) == [Load(file(1, "bad")), Load(kept(1, "a"))]
     assert dict(again.served) == {1: "a"}
     assert again.problem() == "version 1: the new file is refused: wrong answers"
+    assert again.has_refused
     assert again.remembered == model.remembered
     assert find(again, {1: "c"}) == [Load(file(1, "c"))]
+    assert not again.has_refused
 
 
 def test_what_served_before_a_restart_serves_after_it_where_the_file_is_not_whole():
@@ -577,6 +579,16 @@ def test_unload_takes_every_version_and_load_brings_them_back():
         model.unload()
     model.load({1: file(1, "a")}, ())
     assert carry_out(model) == [Load(file(1, "a"))]
+
+
+def test_what_is_not_wanted_is_not_refused():
+    """Once a model is unloaded, nothing is said of a file that was refused before."""
+    model = fresh()
+    find(model, {1: "a", 2: "bad"}, bad=["bad"])
+    assert model.has_refused
+    model.unload()
+    carry_out(model)
+    assert (model.has_refused, model.problem()) == (False, "")
 
 
 def test_an_unload_makes_no_version_the_one_that_callers_got():

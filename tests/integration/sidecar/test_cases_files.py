@@ -151,6 +151,30 @@ def test_what_is_no_file_leaves_the_old_one_serving(tmp_path: Path, place: str) 
         assert not any(client.problems().values())
 
 
+LINKS = {
+    "environ": "/proc/self/environ",  # of size 0, as stat tells, and never at its end after as many bytes
+    "uptime": "/proc/uptime",
+    "memory": "/proc/self/mem",
+    "zero": "/dev/zero",
+    "input": "/dev/stdin",
+    "terminal": "/dev/tty",
+    "folder": "/proc",
+}
+
+
+def test_no_link_to_what_is_no_file_holds_up_the_start_or_the_stop(tmp_path: Path) -> None:
+    """C3, F3: links to devices and into /proc, lying there at the start, are told; the rest is served."""
+    for name, target in LINKS.items():
+        (tmp_path / f"{name}.onnx").symlink_to(target)
+    put(tmp_path / "good.onnx", score_model("good"))
+    with thread_sidecar(tmp_path) as sidecar, asking(sidecar) as client:  # settled, or it fails
+        assert {name for name, problem in client.problems().items() if problem} == LINKS.keys()
+        assert client.ask("good").score == np.float32(ROW_SUM)
+        put(tmp_path / "environ.onnx", score_model("environ"))
+        sidecar.settle()
+        assert client.ask("environ").score == np.float32(ROW_SUM)
+
+
 @pytest.fixture
 def bound_by_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let sidecar processes be bound by file modes as any user is, although the tests may run as root."""

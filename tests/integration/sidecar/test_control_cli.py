@@ -1,12 +1,17 @@
 """What an operator does on the command line, with a real sidecar."""
 
+import dataclasses
+import importlib.metadata
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
+import typer
 from click.testing import Result
 from onnx_files import score_contract, score_model
 from servables import FunctionServable
@@ -146,7 +151,7 @@ def test_a_model_is_loaded_and_unloaded_by_hand(explicit: Cli, models: Path, tmp
         (["load", "m:01", "no.onnx"], 2, "expected MODEL, MODEL:VERSION or MODEL:LABEL"),
         (["load", "m", "no.onnx"], 1, "no.onnx: is not there"),
         (["predict", f"m:{2**63}", "1"], 2, "expected MODEL, MODEL:VERSION or MODEL:LABEL"),
-        (["predict", "m", "1", "-1e39"], 2, "-1e+39: expected a float32, up to 3.40282e+38"),
+        (["predict", "m", "1", "-1e39"], 2, "expected a float32, up to 3.40282e+38, came '-1e39'"),
         (["rollback", "m", "--target", "unix:/nowhere.sock"], 1, "reached there: No such file or directory"),
         (["serve", "--max-memory", "lots"], 2, 'such as "4 GiB"'),
         (["serve", "--allow-contract-change", "../m"], 2, "../m"),
@@ -171,12 +176,45 @@ def test_an_address_where_nobody_answers_is_told_with_the_time_waited() -> None:
 
 
 def test_no_option_is_cut_off_in_the_help(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On 80 columns each option of `serve` stands with its whole name, and defaults are told."""
+    """On 80 columns each option of each command stands with its whole name, and defaults are told."""
     monkeypatch.setenv("COLUMNS", "80")
+    for name, each in typer.main.get_command(command_line.app).commands.items():
+        shown = command(name, "--help").stdout
+        assert max(map(len, shown.splitlines())) <= 80
+        for parameter in each.params:
+            if parameter.param_type_name == "option":
+                assert f"  {parameter.opts[0]} " in shown, (name, parameter.opts)
+    assert "..." not in command("--help").stdout.partition("Commands:")[2]  # where a command's line was cut
     shown = command("serve", "--help").stdout
     for option in ("--control", "--state", "--max-memory", "--allow-contract-change", "--models"):
         assert f"  {option} " in shown
     assert "Default: ./models." in shown
+
+
+def test_the_release_is_told() -> None:
+    """What an operator names in a report."""
+    assert command("--version").stdout == f"tickserve {importlib.metadata.version('tickserve')}\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("arguments", [["check", "/no/such.onnx"], ["serve", "--show-config"]])
+def test_output_that_cannot_be_written_is_one_line(arguments: list[str]) -> None:
+    """C8: where the disk that the output goes to is full, a command says so and ends with 1."""
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "inference_server", *arguments],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert (ran.returncode, ran.stderr) == (1, b"inference-server: No space left on device\n")
+
+
+def test_a_command_needs_no_stdout() -> None:
+    """One that is started with its output closed does its work and tells by its exit code."""
+    line = [sys.executable, "-m", "inference_server", "check", "/no/such.onnx"]
+    ran = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *line], check=False, stderr=subprocess.PIPE)
+    assert (ran.returncode, ran.stderr) == (1, b"inference-server: /no/such.onnx: is not there\n")
 
 
 def test_status_shows_more_than_grpc_takes_by_itself(models: Path) -> None:
@@ -233,7 +271,7 @@ def served_options(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> Serve
 
 
 def test_the_file_says_what_flags_say_and_flags_win(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Each key of the configuration reaches the sidecar, and each flag takes its key's place."""
+    """What flags can say the file can say too, and each flag takes its key's place."""
     config = tmp_path / "tickserve.toml"
     config.write_text(
         """
@@ -260,6 +298,44 @@ def test_the_file_says_what_flags_say_and_flags_win(monkeypatch: pytest.MonkeyPa
     assert (str(won.models), list(map(str, won.listen)), won.http) == ("M", ["127.0.0.1:11"], None)
     assert (won.control, str(won.state), won.max_memory_bytes) == ("files", "S", 4 << 30)
     assert won.settings == {"one": ModelSettings(policy=All(), allow_contract_change=True)}
+
+
+def test_each_part_of_the_configuration_reaches_the_sidecar(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever a sidecar can be told differs from what it is told without a file, but for what has no key."""
+    config = tmp_path / "tickserve.toml"
+    config.write_text(
+        """
+        models = "m"
+        listen = ["127.0.0.1:1"]
+        http = "off"
+        control = "explicit"
+        state = "s"
+        max_memory = "3 GiB"
+        tls = { certificate = "c.pem", key = "c.key" }
+        tokens = { control = "c.tokens" }
+        socket = { mode = "0660" }
+        limits = { max_calls = 7, max_streams = 8 }
+        shared_memory = { enabled = true }
+        tracing = { endpoint = "http://127.0.0.1:4317" }
+        page = { hosts = ["trading.example"] }
+        model = { one = { required = true } }
+        """
+    )
+    said, bare = served_options(monkeypatch, "--config", config), served_options(monkeypatch)
+    parts = [each.name for each in dataclasses.fields(ServeOptions)]
+    assert [part for part in parts if getattr(said, part) == getattr(bare, part)] == ["predictor"]
+
+
+def test_a_folder_that_is_not_there_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """A1: it may come later, so the sidecar starts; a mistyped one is found in the log."""
+    served_options(monkeypatch, "--models", tmp_path)
+    assert caplog.messages == []
+    served_options(monkeypatch, "--models", tmp_path / "modles")
+    assert caplog.messages == [f"there is no model folder {tmp_path}/modles; it is waited for"]
 
 
 def test_without_flags_and_file_the_defaults_hold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -81,8 +81,8 @@ def infer(
     [
         (infer(shape=(1,) * 65), "INVALID_ARGUMENT", "at most 64 dimensions, came 65"),
         (infer(shape=(2**62,) * 100_000), "INVALID_ARGUMENT", "at most 64 dimensions, came 100000"),
-        (infer(shape=(0, 2**62, 2**62), raw=b""), "INVALID_ARGUMENT", "more than"),
-        (infer(datatype="BF16", raw=b"123456"), "INVALID_ARGUMENT", "expects FP32, came BF16"),
+        (infer(shape=(0, 2**62, 2**62), raw=b""), "INVALID_ARGUMENT", "at most 2147483648 elements"),
+        (infer(datatype="BF16", raw=b"123456"), "INVALID_ARGUMENT", "expected FP32, came BF16"),
         (infer(datatype="x" * 100_000), "INVALID_ARGUMENT", "unknown datatype 'xxx"),
         (infer(name="x" * 100_000, raw=b""), "INVALID_ARGUMENT", "expected 12 bytes"),
         (infer(name="\0" * 100_000), "INVALID_ARGUMENT", "has no input"),
@@ -142,8 +142,9 @@ def test_random_bytes_are_an_invalid_argument(channel: grpc.Channel, path: str) 
                 channel.unary_unary(path)(raw, timeout=5)
         except grpc.RpcError as error:
             seen.add(error.code().name)
-    assert "INVALID_ARGUMENT" in seen
-    assert seen <= {"INVALID_ARGUMENT", "NOT_FOUND"}
+    # Shared memory is off here.
+    assert seen == {"UNIMPLEMENTED"} or "INVALID_ARGUMENT" in seen
+    assert seen <= {"INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED"}
 
 
 def test_bytes_that_are_no_request_are_named(channel: grpc.Channel) -> None:
@@ -152,9 +153,9 @@ def test_bytes_that_are_no_request_are_named(channel: grpc.Channel) -> None:
         lambda: channel.unary_unary("/tickserve.v1.Predictor/Predict")(b"\xff", timeout=5),
         lambda: list(channel.stream_stream("/tickserve.v1.Predictor/PredictStream")(iter([b"\xff"]))),
     ):
-        with pytest.raises(grpc.RpcError, match=r"are no tickserve\.v1\.PredictRequest"):
+        with pytest.raises(grpc.RpcError, match=r"expected a tickserve\.v1\.PredictRequest, came 1 bytes"):
             call()
-    with pytest.raises(grpc.RpcError, match=r"are no grpc\.health\.v1\.HealthCheckRequest"):
+    with pytest.raises(grpc.RpcError, match=r"expected a grpc\.health\.v1\.HealthCheckRequest"):
         list(channel.unary_stream("/grpc.health.v1.Health/Watch")(b"\xff", timeout=5))
 
 

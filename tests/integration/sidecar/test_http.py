@@ -1,12 +1,15 @@
 """The HTTP probes."""
 
+import contextlib
+import socket
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+import grpc
 import pytest
 from onnx_files import score_model
-from sidecars import put, thread_sidecar
+from sidecars import describe, put, thread_sidecar
 
 from inference_server.rpc.address import Address, AddressError
 
@@ -32,6 +35,26 @@ def test_probes_follow_readiness(tmp_path: Path) -> None:
         assert [get(port, path) for path in paths] == [200, 200, 200, 404]
         sidecar.sidecar.drain.begin()
         assert [get(port, path) for path in paths] == [200, 503, 200, 404]
+
+
+def test_it_listens_by_ipv6(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """HTTP and gRPC answer on an address of IPv6, which the log has as one writes it."""
+    with contextlib.closing(socket.socket(socket.AF_INET6)) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+    loopback = Address(host="::1")
+    caplog.set_level("INFO")
+    with thread_sidecar(tmp_path, more=[loopback], http=loopback) as sidecar:
+        port = sidecar.sidecar.http_port
+        with urllib.request.urlopen(f"http://[::1]:{port}/v2/health/live", timeout=5) as response:
+            assert response.status == 200
+        assert f"http on [::1]:{port}" in caplog.messages
+        address = str(sidecar.sidecar.addresses[-1])
+        assert address.startswith("[::1]:")
+        with grpc.insecure_channel(address) as channel:
+            assert not describe(channel).models
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ import onnx
 import psutil
 import pytest
 from onnx import TensorProto, helper
-from onnx_files import endless_model, score_contract, score_model
+from onnx_files import endless_model, score_contract, score_model, stubborn_model
 from sidecars import describe, eventually, process_sidecar, put, stub
 from tickserve.v1 import predictor_pb2 as wire
 
@@ -93,13 +93,13 @@ def test_a_second_signal_ends_it_at_once(models: Path) -> None:
         assert sidecar.stop(signal.SIGINT) == 1
 
 
-def test_a_run_that_hangs_starves_nobody_and_does_not_keep_the_process(models: Path) -> None:
-    """A hanging run costs its caller the deadline and no one else; SIGTERM still ends with 0, warned (E8)."""
-    put(models / "hangs.onnx", endless_model(turns=None))
-    endless = wire.PredictPart(model="hangs", rows=1, features=np.full(3, 2**62, "<f4").tobytes())
+def test_a_run_that_cannot_be_stopped_does_not_keep_the_process(models: Path) -> None:
+    """F3: a run that hangs in one node costs its caller the deadline; SIGTERM still ends with 0, warned."""
+    put(models / "hangs.onnx", stubborn_model())
+    hanging = wire.PredictPart(model="hangs", rows=1, features=np.full(3, 1e7, "<f4").tobytes())
     with process_sidecar(models) as sidecar, grpc.insecure_channel(sidecar.target) as channel:
         predict = stub(channel, "Predict", wire.PredictResponse)
-        late = predict(wire.PredictRequest(parts=[endless], timeout_us=200_000), timeout=5)
+        late = predict(wire.PredictRequest(parts=[hanging], timeout_us=200_000), timeout=5)
         assert late.parts[0].status.code == Code.DEADLINE_EXCEEDED
         one = wire.PredictRequest(parts=[wire.PredictPart(model="one", rows=1, features=ROW)])
         assert predict(one, timeout=5).parts[0].status.code == 0
@@ -170,11 +170,24 @@ def test_a_port_in_use_is_one_clear_line(models: Path) -> None:
     ("arguments", "code", "text"),
     [
         (["serve", "--listen", "0.0.0.0:0"], 1, "--allow-remote-plaintext"),
-        (["serve", "--listen", "nowhere"], 2, "--listen nowhere: expected unix:/PATH or HOST:PORT"),
-        (["serve", "--http", "10.0.0.1:80"], 2, "--http 10.0.0.1:80: expected a loopback HOST:PORT"),
-        (["serve", "--http", "nowhere"], 2, "--http nowhere: expected a loopback HOST:PORT, or 'off'"),
+        (["serve", "--listen", "nowhere"], 2, "--listen: nowhere: expected unix:/PATH or HOST:PORT"),
+        (
+            ["serve", "--http", "10.0.0.1:80"],
+            1,
+            "inference-server: 10.0.0.1:80: other machines could reach it and there is no TLS",
+        ),
+        (
+            ["serve", "--http", "nowhere"],
+            2,
+            "--http: expected HOST:PORT, or 'off', came 'nowhere'",
+        ),
         (["serve", "--config", "no.toml"], 2, "no.toml: No such file"),
-        (["serve", "--log-level", "loud"], 2, "loud"),
+        (
+            ["serve", "--log-level", "loud"],
+            2,
+            "--log-level: expected DEBUG, INFO, WARNING or ERROR, came 'loud'",
+        ),
+        (["serve", "--allow-contract-change", "../x"], 2, "--allow-contract-change: model name '../x'"),
         (["status", "--target", "unix:/nowhere.sock"], 1, "no sidecar can be reached"),
         (["status", "--target", "127.0.0.1"], 2, "--target 127.0.0.1: expected unix:/PATH or HOST:PORT"),
         (["status", "--watch", "--json"], 2, "do not go together"),
@@ -196,7 +209,10 @@ def test_a_wrong_address_in_the_configuration_names_the_file(tmp_path: Path) -> 
     config = tmp_path / "serve.toml"
     for text, told in (
         ('listen = ["nowhere"]', f"{config}: listen: nowhere: expected unix:/PATH or HOST:PORT"),
-        ('http = "10.0.0.1:80"', f"{config}: http: 10.0.0.1:80: expected a loopback HOST:PORT, or 'off'"),
+        (
+            'http = "unix:/a"',
+            f"{config}: http: expected HOST:PORT, or 'off', came 'unix:/a'",
+        ),
     ):
         config.write_text(text)
         done = command("serve", "--config", config)
@@ -295,7 +311,7 @@ def test_status_fits_a_terminal_and_swallows_no_text(models: Path) -> None:
             assert process.wait(30) == 0
             lines = screen().splitlines()
     assert lines[0].startswith(f"{sidecar.target}: NOT READY")
-    assert lines[1].split() == ["model", "version", "state", "digest", "contract", "since", "(UTC)", "rows"]
+    assert lines[1].split() == ["model", "version", "state", "digest", "contract", "since", "(UTC)"]
     assert [line.split()[:3] for line in lines[2:4]] == [["one", "1", "*"], ["two", "1", "END"]]
     assert max(map(len, lines)) <= 80
     told = " ".join(word for line in lines[5:] for word in line.split())
@@ -348,7 +364,8 @@ def test_what_the_start_made_is_left_out_of_garbage_collection(models: Path, tmp
     """B4: a full collection, which stops all calls, has only what came since the start to walk through."""
     script = f"""
 import asyncio, gc, os, pathlib, signal
-from inference_server.app import ServeOptions, serve_until_stopped
+from inference_server.app import ServeOptions
+from inference_server.running import serve_until_stopped
 from inference_server.rpc.address import Address
 
 async def main():
