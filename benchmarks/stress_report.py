@@ -148,7 +148,7 @@ def show(came: Came, console: Console) -> None:
         calls.add_row(
             name,
             *(f"{counts[key]:,}" for key in ("calls", "failed", "mixed", "late")),
-            *(f"{value:,.0f}" for value in counts["latency_us"]),
+            *(f"{value:,.0f}" for value in counts["latency_us"] or ()),
         )
     console.print(calls)
     tails = Table(
@@ -213,7 +213,10 @@ def _ratio(rounds: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) ->
 
 
 def _grouped(phases: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the counts and percentiles of each kind of phase, its rounds together."""
+    """Return the counts and percentiles of each kind of phase, its rounds together.
+
+    There are no percentiles where nothing was answered, as may happen to an impatient client.
+    """
     grouped: dict[str, dict[str, Any]] = {}
     for group in ("idle", "swaps", "mix"):
         parts = [phase for name, phase in phases.items() if name.split()[0] == group]
@@ -221,7 +224,9 @@ def _grouped(phases: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any
             latency_us = np.concatenate([np.array(part["latency_us"]) for part in parts])
             grouped[group] = {
                 **{key: sum(part[key] for part in parts) for key in ("calls", "failed", "mixed", "late")},
-                "latency_us": np.percentile(latency_us, [50, 99, TAIL_PERCENTILE]).tolist(),
+                "latency_us": np.percentile(latency_us, [50, 99, TAIL_PERCENTILE]).tolist()
+                if len(latency_us)
+                else None,
             }
     return grouped
 

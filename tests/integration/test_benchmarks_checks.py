@@ -7,9 +7,10 @@ import pytest
 from expectation import Expectation, Known, Told
 from process_size import Size, slope
 from removed_calls import RemovedCalls
+from rich.console import Console
 from rows import ASKED, ROWS_A_CALL, rows_of
 from stress_client import Client, LateError
-from stress_report import Came, exit_code, figures, missed, tail, wrongs
+from stress_report import Came, exit_code, figures, missed, show, tail, wrongs
 
 ROWS = rows_of(3)
 ANSWERS = {version: ASKED.sum(axis=1).astype(float) + 1000 * version for version in (1, 2)}
@@ -146,6 +147,16 @@ def test_a_good_run_ends_well():
     assert wrongs(came()) == missed(came()) == []
     assert exit_code(came(), check=True) == 0
     assert figures(came())["tail_latency"]["ratio"] == 1.0
+
+
+def test_a_client_that_was_never_answered_in_time_has_no_latency(capsys):
+    """An impatient client on a busy machine is counted and shown, without percentiles."""
+    run = came()
+    run.clients["Predict, impatient"] = {"mix": seen([], calls=7, late=7)}
+    assert figures(run)["clients"]["Predict, impatient, mix"]["latency_us"] is None
+    show(run, Console(width=200))
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "impatient" in line]
+    assert line.count("7") == 2
 
 
 @pytest.mark.parametrize(
