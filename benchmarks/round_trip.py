@@ -27,7 +27,7 @@ from tickserve.v1 import predictor_pb2 as wire
 from strategy_client import InferenceClient
 from strategy_client.predictor.codec import write_request
 from strategy_client.predictor.port import Question
-from strategy_client.replay.sidecar import OwnSidecar
+from strategy_client.sidecar.own_sidecar import OwnSidecar
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CALLS_A_ROUND: Final = 500

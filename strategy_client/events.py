@@ -1,7 +1,7 @@
 """What flows through the tick loop: the tick that comes in, the outcome that goes out. All frozen."""
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -15,7 +15,8 @@ class MarketTick:
     """One market observation of one instrument.
 
     `timestamp` is the exchange's and has a zone; `last_price` is in the instrument's currency. Everything
-    after `timestamp` may be missing: no feature may assume volume or depth.
+    after `timestamp` may be missing: no feature may assume volume or depth. `received_ns` is a reading of
+    `time.monotonic_ns` from when a live tick came in; a recorded one has none.
     """
 
     instrument_token: int
@@ -37,6 +38,7 @@ class MarketTick:
     exchange_timestamp: datetime | None = None
     mode: str | None = None
     tradable: bool | None = None
+    received_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +93,43 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class NoSignal:
-    """No wish to trade, and why. `detail` is for a person; empty where the reason says it all."""
+    """No wish to trade, and why. `detail` is for a person; empty where the reason says it all.
+
+    `metadata` holds what a model answered, and which one it was, where one did.
+    """
 
     strategy_id: str
     instrument_token: int
     timestamp: datetime
     reason: Reason
     detail: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 Outcome = Signal | NoSignal
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessedTick:
+    """A tick and what came of it: one outcome for each strategy of its instrument, in their order.
+
+    `index` counts the ticks of the run from 0. `duration_ns` is from the tick's begin to its last outcome.
+    """
+
+    index: int
+    tick: MarketTick
+    outcomes: Sequence[Outcome]
+    duration_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowComparison:
+    """What a strategy's second model would have done on a tick, beside what the first one did.
+
+    `shadow` is never emitted. It is known later than `live`, by any number of ticks.
+    """
+
+    index: int
+    tick: MarketTick
+    live: Outcome
+    shadow: Outcome

@@ -61,6 +61,7 @@ class SettledAnswers:
 
     __slots__ = ("_answers",)
     request_id = ""
+    settled = True
 
     def __init__(self, answers: Sequence[Answer]) -> None:
         self._answers = answers

@@ -54,6 +54,11 @@ class PendingAnswers(Protocol):
         """The id that the sidecar's log knows this request by; empty when nothing was sent."""
         ...
 
+    @property
+    def settled(self) -> bool:
+        """Whether `result` would return at once: answered, refused, or past the deadline."""
+        ...
+
     def result(self) -> Sequence[Answer]:
         """Return one answer for each question, in order; wait for them until the deadline, no longer.
 

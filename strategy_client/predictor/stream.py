@@ -91,6 +91,13 @@ class StreamedAnswers:
         self._cause = ""
         self._answers: Sequence[Answer] | None = None
 
+    @property
+    def settled(self) -> bool:
+        """Whether `result` would return at once."""
+        if self._answers is not None or not self._settled.locked():
+            return True
+        return time.monotonic_ns() >= self.deadline_ns
+
     def settle(self, response: pb.PredictResponse | None, cause: str = "") -> None:
         """Take what came, or why nothing will come. Called once, by the reader thread."""
         self._in_time = time.monotonic_ns() <= self.deadline_ns

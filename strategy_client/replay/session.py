@@ -18,17 +18,18 @@ from strategy_client.configuration import (
     TicksConfig,
     did_you_mean,
 )
-from strategy_client.events import MarketTick, Outcome, Signal
+from strategy_client.events import MarketTick, ProcessedTick
 from strategy_client.factory import StrategyFactory
 from strategy_client.lineup import create_executors, wanted_models
+from strategy_client.listener import TickListener
 from strategy_client.predictor.client import InferenceClient
 from strategy_client.predictor.security import Security
+from strategy_client.replay.outcome_files import OutcomeFiles
 from strategy_client.replay.pace import Pace
 from strategy_client.replay.replacement import Replacement
-from strategy_client.replay.sidecar import OwnSidecar
 from strategy_client.replay.summary import Replaced, Summary, TickLog, summarise
 from strategy_client.runner import RunnerOptions, StrategyRunner
-from strategy_client.sinks.jsonl import JsonLinesFile, outcomes_record, signal_record
+from strategy_client.sidecar.own_sidecar import OwnSidecar
 from strategy_client.sources.bad_line import BadFileError, BadLines
 from strategy_client.sources.tick_file import TickFile, merged, open_ticks
 
@@ -79,7 +80,8 @@ class Replay:
     """One run. Raises on the way: ConfigurationError, BadFileError, BadLineError, SidecarError.
 
     `factory` makes the processors. `acts` are called just before the tick of their index, for what else is to
-    happen at that point; they are given the replay's sidecar.
+    happen at that point; they are given the replay's sidecar. `listeners` are told of each tick, after the
+    files of the replay.
     """
 
     def __init__(
@@ -87,8 +89,10 @@ class Replay:
         options: ReplayOptions,
         factory: StrategyFactory | None = None,
         acts: Mapping[int, Callable[[Sidecar], None]] | None = None,
+        listeners: Sequence[TickListener] = (),
     ) -> None:
         self._options = options
+        self._listeners = tuple(listeners)
         self._executors = create_executors(options.strategies, factory or StrategyFactory())
         self._wanted = wanted_models(self._executors)
         self._acts = dict(acts or {})
@@ -112,11 +116,8 @@ class Replay:
                 sidecar.bindings,
                 RunnerOptions(deadline_ms=self._options.deadline_ms),
             )
-            self._options.out.mkdir(parents=True, exist_ok=True)
             summary_path = self._options.out / "summary.json"
-            paths = {name: self._options.out / f"{name}.jsonl" for name in ("signals", "outcomes")}
-            signals = stack.enter_context(JsonLinesFile(paths["signals"]))
-            outcomes = stack.enter_context(JsonLinesFile(paths["outcomes"]))
+            files_written = stack.enter_context(OutcomeFiles(self._options.out))
             # Should this run be cut off, that of a run before would tell of other signals than these.
             summary_path.unlink(missing_ok=True)
 
@@ -125,11 +126,9 @@ class Replay:
 
             log = TickLog()
             started_ns = time.monotonic_ns()
-            for index, tick, came in self._process(ticks, runner, sidecar, log):
-                outcomes.write(outcomes_record(index, tick, came))
-                for outcome in came:
-                    if isinstance(outcome, Signal):
-                        signals.write(signal_record(index, outcome))
+            for processed in self._process(ticks, runner, sidecar, log):
+                for listener in (files_written, *self._listeners):
+                    listener.took(processed)
                 if len(log.durations_ns) % PROGRESS_EVERY_TICKS == 0:
                     report(len(log.durations_ns))
             duration_ns = time.monotonic_ns() - started_ns
@@ -144,23 +143,24 @@ class Replay:
             replaced=[*self._replaced, *self._never_replaced(len(log.durations_ns))],
             calls=calls,
             duration_ns=duration_ns,
-            files={**paths, "summary": summary_path},
+            files={**files_written.paths, "summary": summary_path},
         )
         summary_path.write_text(json.dumps(summary.to_json(), indent=2) + "\n", encoding="utf-8")
         return summary
 
     def _process(
         self, ticks: Iterable[MarketTick], runner: StrategyRunner, sidecar: Sidecar, log: TickLog
-    ) -> Iterable[tuple[int, MarketTick, list[Outcome]]]:
+    ) -> Iterable[ProcessedTick]:
         pace = Pace(self._options.speed)
         for index, tick in enumerate(ticks):
             self._act(index, sidecar)
             pace.wait_for(tick)
             began_ns = time.monotonic_ns()
             came = runner.process(tick)
-            log.durations_ns.append(time.monotonic_ns() - began_ns)
+            duration_ns = time.monotonic_ns() - began_ns
+            log.durations_ns.append(duration_ns)
             log.by_instrument[tick.instrument_token] += 1
-            yield index, tick, came
+            yield ProcessedTick(index, tick, came, duration_ns)
 
     def _act(self, index: int, sidecar: Sidecar) -> None:
         for replacement in self._options.replacements:

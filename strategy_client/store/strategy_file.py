@@ -2,7 +2,6 @@
 
 import zoneinfo
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -28,21 +27,14 @@ from strategy_client.store.section import (
     read_positive_number,
     read_text,
 )
+from strategy_client.store.store import StrategySet
 
 SUFFIXES: Final = (".yaml", ".yml")
 MAX_FILES: Final = 1_000
 DEFAULT_BROKERS: Final = ("paper",)
 
 
-@dataclass(frozen=True, slots=True)
-class StrategyFile:
-    """What a file, or all files of a folder, configure; `ticks` None where they do not say."""
-
-    strategies: tuple[StrategyConfig, ...]
-    ticks: TicksConfig | None = None
-
-
-def read_strategies(path: Path, factory: StrategyFactory) -> StrategyFile:
+def read_strategies(path: Path, factory: StrategyFactory) -> StrategySet:
     """Read one YAML file, or every `*.yaml` and `*.yml` of a folder in the order of their names.
 
     A file is one strategy, or a mapping with a `strategies:` list; `ticks:` may stand in one of
@@ -70,10 +62,10 @@ class _Reading:
         self._ticks: TicksConfig | None = None
         self._ticks_in: Path | None = None
 
-    def result(self) -> StrategyFile:
+    def result(self) -> StrategySet:
         if self.problems:
             raise ConfigurationError(*self.problems)
-        return StrategyFile(tuple(self._strategies), self._ticks)
+        return StrategySet(tuple(self._strategies), self._ticks)
 
     def document(self, document: Document) -> None:
         top = Section(document, (), document.value, self.problems)

@@ -21,7 +21,7 @@ from strategy_client.predictor.status import (
     ModelNotFoundError,
     SidecarUnavailableError,
 )
-from strategy_client.replay.sidecar import OwnSidecar
+from strategy_client.sidecar.own_sidecar import OwnSidecar
 
 NAMES = momentum_features(MOMENTUM_LOOKBACK)
 ROW = [0.01, 0.002, 0.0005, 100.0, 20.0]

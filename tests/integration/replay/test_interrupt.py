@@ -12,7 +12,7 @@ import pytest
 from fixtures_session import csv_lines, walk, write_csv, write_models, write_strategies
 from sidecars import eventually
 
-from strategy_client.replay import leash
+from strategy_client.sidecar import leash
 
 
 @pytest.fixture(scope="module")

@@ -30,9 +30,9 @@ from strategy_client.predictor.client import InferenceClient
 from strategy_client.predictor.description import Description, ModelDescription
 from strategy_client.replay.replacement import Replacement
 from strategy_client.replay.session import Replay, ReplayOptions, Sidecar
-from strategy_client.replay.sidecar import OwnSidecar
 from strategy_client.replay.summary import Summary
 from strategy_client.replay.table import summary_table
+from strategy_client.sidecar.own_sidecar import OwnSidecar
 from strategy_client.sinks.jsonl import VARYING
 from strategy_client.store.strategy_file import read_strategies
 

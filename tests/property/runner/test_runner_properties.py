@@ -70,6 +70,7 @@ class Settled:
     """Answers that are there already."""
 
     request_id = "r"
+    settled = True
 
     def __init__(self, answers: Sequence[Answer]) -> None:
         self._answers = answers

@@ -104,6 +104,7 @@ class Settled:
     """Answers that are there already."""
 
     request_id = "r-1"
+    settled = True
 
     def __init__(self, answers: Sequence[Answer]) -> None:
         self._answers = answers

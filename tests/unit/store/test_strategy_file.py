@@ -9,7 +9,8 @@ import pytest
 from strategy_client.configuration import ConfigurationError, StrategyConfig, TicksConfig
 from strategy_client.factory import StrategyFactory
 from strategy_client.store.document import MAX_BYTES
-from strategy_client.store.strategy_file import StrategyFile, read_strategies
+from strategy_client.store.store import StrategySet
+from strategy_client.store.strategy_file import read_strategies
 
 ONE = """\
 strategy_name: trend
@@ -106,7 +107,7 @@ def test_a_folder_is_its_files_in_order(tmp_path):
 def test_nothing_for_all_is_none(tmp_path):
     """Where a file says nothing of ticks, flags or defaults decide."""
     file = read(tmp_path, ONE)
-    assert file == StrategyFile(file.strategies, None)
+    assert file == StrategySet(file.strategies, None)
 
 
 def changed(text, old, new):

@@ -1,0 +1,1 @@
+"""The commands of `strategy-client`, one a module; `cli` puts them together."""

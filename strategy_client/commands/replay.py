@@ -1,0 +1,104 @@
+"""`strategy-client replay`."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from strategy_client.commands.console import out, progress_of, reporting
+from strategy_client.commands.options import Ca, Certificate, Key, Strategies, Target, TokenFile, read_file
+from strategy_client.configuration import ConfigurationError, Problem, TicksConfig
+from strategy_client.predictor.channel import check_target
+from strategy_client.predictor.security import Security
+from strategy_client.replay.replacement import Replacement
+from strategy_client.replay.session import DEADLINE_MS, Replay, ReplayOptions
+from strategy_client.replay.table import summary_table
+
+
+def replay(
+    ticks: Annotated[list[Path], typer.Argument(help="CSV, JSON lines (.gz, .zip) or Parquet.")],
+    strategies: Strategies,
+    target: Target = None,
+    models: Annotated[Path, typer.Option(help="The models of a sidecar started for this run.")] = Path(
+        "models"
+    ),
+    out_folder: Annotated[Path, typer.Option("--out", help="Where the files go.")] = Path("out"),
+    speed: Annotated[str, typer.Option(help="'max', or a multiple of the ticks' own pace.")] = "max",
+    skip: Annotated[int, typer.Option(min=0, help="Leave out so many ticks at the start.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many ticks.")] = None,
+    deadline_ms: Annotated[float, typer.Option(min=0.001, help="The budget of one tick.")] = DEADLINE_MS,
+    replaced: Annotated[
+        list[str] | None,
+        typer.Option("--replace", help="TICK:MODEL:FILE, replace a model just before a tick; repeatable."),
+    ] = None,
+    allow_contract_change: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL", help="Let a file replace this model's though its contract differs; repeatable."
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")] = False,
+    time: Annotated[str | None, typer.Option(help="Column of the time.")] = None,
+    price: Annotated[str | None, typer.Option(help="Column of the price.")] = None,
+    volume: Annotated[str | None, typer.Option(help="Column of the trade's size.")] = None,
+    token: Annotated[str | None, typer.Option(help="Column of the instrument, or its token.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="Column of the symbol.")] = None,
+    timezone: Annotated[str | None, typer.Option(help="Zone of times without one, as UTC.")] = None,
+    time_format: Annotated[str | None, typer.Option(help="iso, s, ms, us, ns or a strptime format.")] = None,
+    ca: Ca = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Run recorded ticks through strategies; without --target, with a sidecar started for it."""
+    with reporting():
+        file = read_file(strategies)
+        flags: dict[str, Any] = {
+            "time": time,
+            "price": price,
+            "volume": volume,
+            "token": int(token) if token and token.isdecimal() else token,
+            "symbol": symbol,
+            "timezone": timezone,
+            "time_format": time_format,
+        }
+        options = ReplayOptions(
+            ticks=ticks,
+            strategies=file.strategies,
+            columns=replace(file.ticks or TicksConfig(), **{k: v for k, v in flags.items() if v is not None}),
+            out=out_folder,
+            target=None if target is None else check_target(target),
+            security=Security(ca, certificate, key, token_file),
+            models=models,
+            speed=_speed(speed),
+            skip=skip,
+            limit=limit,
+            deadline_ms=deadline_ms,
+            replacements=[_replacement(text) for text in replaced or ()],
+            allow_contract_change=allow_contract_change or (),
+            strict=strict,
+        )
+        with progress_of(limit) as progress:
+            summary = Replay(options).run(progress)
+        out.print(summary_table(summary), soft_wrap=not out.is_terminal)
+
+
+def _speed(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = math.nan
+    if not 0 < speed < math.inf:
+        raise ConfigurationError(Problem("--speed", f"{text!r}: expected 'max' or a number above 0"))
+    return speed
+
+
+def _replacement(text: str) -> Replacement:
+    try:
+        return Replacement.parse(text)
+    except ValueError as error:
+        raise ConfigurationError(Problem("--replace", str(error))) from None
