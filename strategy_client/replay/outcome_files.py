@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from strategy_client.events import ProcessedTick, ShadowComparison, Signal
-from strategy_client.sinks.jsonl import JsonLinesFile, outcomes_record, signal_record
+from strategy_client.sinks.jsonl import JsonLinesFile, OutcomeLines, signal_record
 
 
 class OutcomeFiles:
@@ -18,6 +18,7 @@ class OutcomeFiles:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.paths = {name: folder / f"{name}.jsonl" for name in ("signals", "outcomes")}
+        self._lines = OutcomeLines()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -35,7 +36,7 @@ class OutcomeFiles:
 
     def took(self, processed: ProcessedTick) -> None:
         """Write a tick's outcomes."""
-        self._outcomes.write(outcomes_record(processed.index, processed.tick, processed.outcomes))
+        self._outcomes.write_line(self._lines.line(processed.index, processed.tick, processed.outcomes))
         for outcome in processed.outcomes:
             if isinstance(outcome, Signal):
                 self._signals.write(signal_record(processed.index, outcome))

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from strategy_client.bindings import Bindings
 from strategy_client.configuration import (
     ConfigurationError,
@@ -33,6 +35,8 @@ from strategy_client.sidecar.own_sidecar import OwnSidecar
 from strategy_client.sources.bad_line import BadFileError, BadLines
 from strategy_client.sources.tick_file import TickFile, merged, open_ticks
 
+# How long each tick took, int64 nanoseconds, shape (ticks,), to be read by numpy.load.
+LATENCY_FILE: Final = "latency.npy"
 DEADLINE_MS: Final = 5_000.0
 CONNECT_TIMEOUT_S: Final = 10.0
 PROGRESS_EVERY_TICKS: Final = 256
@@ -116,10 +120,11 @@ class Replay:
                 sidecar.bindings,
                 RunnerOptions(deadline_ms=self._options.deadline_ms),
             )
-            summary_path = self._options.out / "summary.json"
+            summary_path, latency_path = (self._options.out / name for name in ("summary.json", LATENCY_FILE))
             files_written = stack.enter_context(OutcomeFiles(self._options.out))
-            # Should this run be cut off, that of a run before would tell of other signals than these.
+            # Should this run be cut off, those of a run before would tell of other signals than these.
             summary_path.unlink(missing_ok=True)
+            latency_path.unlink(missing_ok=True)
 
             def report(ticks: int) -> None:
                 progress(ticks, sum(file.progress() for file in files) / len(files))
@@ -134,6 +139,7 @@ class Replay:
             duration_ns = time.monotonic_ns() - started_ns
             report(len(log.durations_ns))
             calls = sidecar.client.counts if sidecar.client else None
+        np.save(latency_path, np.frombuffer(log.durations_ns, dtype=np.int64))
         summary = summarise(
             self._executors,
             log,
@@ -143,7 +149,7 @@ class Replay:
             replaced=[*self._replaced, *self._never_replaced(len(log.durations_ns))],
             calls=calls,
             duration_ns=duration_ns,
-            files={**files_written.paths, "summary": summary_path},
+            files={**files_written.paths, "latency": latency_path, "summary": summary_path},
         )
         summary_path.write_text(json.dumps(summary.to_json(), indent=2) + "\n", encoding="utf-8")
         return summary

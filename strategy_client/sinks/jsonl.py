@@ -6,7 +6,7 @@ Two runs over the same ticks and models write the same bytes, apart from the fie
 import fcntl
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,8 @@ from strategy_client.events import MarketTick, Outcome, Signal
 BUFFER_BYTES: Final = 1_048_576
 # Fields of a signal's metadata that differ between two runs.
 VARYING: Final = ("latency_us", "request_id")
+# What an answer came from, in the fields of an outcome's metadata.
+ANSWERED_BY: Final = ("model", "version", "digest", "contract_hash", "confidence_threshold")
 
 
 class JsonLinesFile:
@@ -49,12 +51,12 @@ class JsonLinesFile:
     ) -> None:
         self.close()
 
-    def write(self, record: dict[str, Any]) -> None:
+    def write(self, record: Mapping[str, Any]) -> None:
         """Write one line; it reaches the disk when the buffer is full or the file is closed."""
-        try:
-            line = json.dumps(record, separators=(",", ":"), default=_plain, allow_nan=False)
-        except ValueError:
-            line = json.dumps(_without_nan(record), separators=(",", ":"), default=_plain, allow_nan=False)
+        self.write_line(_dumps(record))
+
+    def write_line(self, line: str) -> None:
+        """Write a line that is JSON already."""
         self._file.write(line + "\n")
 
     def close(self) -> None:
@@ -77,17 +79,65 @@ def signal_record(index: int, signal: Signal) -> dict[str, Any]:
     }
 
 
-def outcomes_record(index: int, tick: MarketTick, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Return the outcomes of one tick: each strategy's side, or why it gave none."""
-    return {
-        "tick": index,
-        "instrument_token": tick.instrument_token,
-        "timestamp": tick.timestamp.isoformat(),
-        "outcomes": {
-            outcome.strategy_id: outcome.signal_type if isinstance(outcome, Signal) else outcome.reason.value
-            for outcome in outcomes
-        },
-    }
+class OutcomeLines:
+    """Makes the line of each tick: its price, each strategy's side or reason, and what a model answered.
+
+    `probabilities` holds a strategy's largest probability, with the nine digits that tell one float32 from
+    every other. Which model answered, and the threshold, stand in `answered_by` of the first line of which
+    that is true; they hold for the strategy until another line says otherwise. Written by hand: json would
+    take longer than all else that is done for a line.
+    """
+
+    __slots__ = ("_answered_by", "_keys", "_outcomes")
+
+    def __init__(self) -> None:
+        self._keys: dict[str, str] = {}
+        self._outcomes: dict[tuple[str, str], str] = {}
+        self._answered_by: dict[str, tuple[Any, ...]] = {}
+
+    def line(self, index: int, tick: MarketTick, outcomes: Sequence[Outcome]) -> str:
+        """Return the line of a tick, without its end. Lines are asked for in the order of the ticks."""
+        came, probabilities, answered_by = [], [], []
+        for outcome in outcomes:
+            strategy = outcome.strategy_id
+            what = outcome.signal_type if isinstance(outcome, Signal) else outcome.reason.value
+            text = self._outcomes.get((strategy, what))
+            if text is None:
+                text = self._outcomes[strategy, what] = f"{self._key(strategy)}{json.dumps(what)}"
+            came.append(text)
+            metadata = outcome.metadata
+            if "digest" not in metadata:
+                continue
+            probability = metadata.get("probability")
+            if isinstance(probability, float) and math.isfinite(probability):
+                probabilities.append(f"{self._key(strategy)}{probability:.9g}")
+            source = tuple(map(metadata.get, ANSWERED_BY))
+            if source != self._answered_by.get(strategy):
+                self._answered_by[strategy] = source
+                answered_by.append(
+                    f"{self._key(strategy)}{_dumps(dict(zip(ANSWERED_BY, source, strict=True)))}"
+                )
+        more = f',"probabilities":{{{",".join(probabilities)}}}' if probabilities else ""
+        if answered_by:
+            more += f',"answered_by":{{{",".join(answered_by)}}}'
+        return (
+            f'{{"tick":{index},"instrument_token":{tick.instrument_token},'
+            f'"timestamp":"{tick.timestamp.isoformat()}","price":"{tick.last_price}",'
+            f'"outcomes":{{{",".join(came)}}}{more}}}'
+        )
+
+    def _key(self, strategy_id: str) -> str:
+        key = self._keys.get(strategy_id)
+        if key is None:
+            key = self._keys[strategy_id] = f"{json.dumps(strategy_id)}:"
+        return key
+
+
+def _dumps(record: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(record, separators=(",", ":"), default=_plain, allow_nan=False)
+    except ValueError:
+        return json.dumps(_without_nan(record), separators=(",", ":"), default=_plain, allow_nan=False)
 
 
 def _plain(value: object) -> object:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fake_sidecar import FakeModel, FakeSidecar
 from fixtures_session import (
@@ -63,7 +64,9 @@ def test_replay_without_learned_strategies_needs_no_sidecar(folder: Path) -> Non
         "signals.jsonl",
         "outcomes.jsonl",
         "summary.json",
+        "latency.npy",
     }
+    assert np.load(folder / "out" / "latency.npy").shape == (50,)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +161,7 @@ def test_input_without_ticks_costs_no_earlier_result(folder: Path) -> None:
     arguments = ["replay", folder / "t.csv", "--strategies", folder / "s.yaml", "--out", folder / "out"]
     assert run(*arguments).returncode == 0
     before = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
-    assert len(before) == 3
+    assert len(before) == 4
     for flags in (["--price", "prize"], ["--skip", "50"], ["--time-format", "s"]):
         assert run(*arguments, *flags).returncode == 2
         assert {path.name: path.read_bytes() for path in (folder / "out").iterdir()} == before

@@ -107,6 +107,7 @@ def read(out: Path, name: str, token: int | None = None) -> list[dict[str, Any]]
     records = [json.loads(line) for line in (out / f"{name}.jsonl").read_text().splitlines()]
     for record in records:
         del record["tick"]
+        record.pop("answered_by", None)  # said once a run, not once an instrument
         for varying in VARYING:
             record.get("metadata", {}).pop(varying, None)
     return [record for record in records if token in (None, record["instrument_token"])]

@@ -3,13 +3,14 @@
 import json
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from fixtures_ticks import tick
 
-from strategy_client.events import NoSignal, Reason, Signal
-from strategy_client.sinks.jsonl import JsonLinesFile, outcomes_record, signal_record
+from strategy_client.events import NoSignal, Outcome, Reason, Signal
+from strategy_client.sinks.jsonl import JsonLinesFile, OutcomeLines, signal_record
 
 NOW = tick("100.10")
 SIGNAL = Signal("s", 1, "BUY", 0.5, 10, NOW.last_price, NOW.timestamp, {"b": 1, "a": 2})
@@ -25,13 +26,48 @@ def test_signal_keeps_price_digits_and_key_order(tmp_path: Path) -> None:
     )
 
 
-def test_outcomes_of_a_tick_are_one_line(tmp_path: Path) -> None:
-    """A tick's outcomes are each strategy's side or reason."""
-    silent = NoSignal("t", 1, NOW.timestamp, Reason.WARMING_UP, "detail")
-    with JsonLinesFile(tmp_path / "o.jsonl") as file:
-        file.write(outcomes_record(0, NOW, [SIGNAL, silent]))
-    (line,) = (tmp_path / "o.jsonl").read_text().splitlines()
-    assert json.loads(line)["outcomes"] == {"s": "BUY", "t": "WARMING_UP"}
+def answer(strategy: str, reason: Reason = Reason.BELOW_THRESHOLD, **changed: Any) -> NoSignal:
+    """Return the outcome of a strategy that a model answered."""
+    metadata = {"model": "m", "version": 1, "digest": "ab", "contract_hash": "c", "confidence_threshold": 0.6}
+    return NoSignal(strategy, 1, NOW.timestamp, reason, metadata={**metadata, "features": {}, **changed})
+
+
+def test_outcomes_of_a_tick_are_one_line() -> None:
+    """A tick's line holds its price as text and each strategy's side or reason, and is compact."""
+    silent = NoSignal('"t', 1, NOW.timestamp, Reason.WARMING_UP, "detail")
+    assert OutcomeLines().line(0, NOW, [SIGNAL, silent]) == (
+        '{"tick":0,"instrument_token":1,"timestamp":"2024-08-08T09:15:00+00:00","price":"100.10",'
+        '"outcomes":{"s":"BUY","\\"t":"WARMING_UP"}}'
+    )
+
+
+def test_what_a_model_answered_is_told_and_who_it_was_once() -> None:
+    """A line holds each probability to the last bit; model, digest and threshold stand where they change."""
+    lines = OutcomeLines()
+    probability = float(np.nextafter(np.float32(0.7), np.float32(1)))
+
+    def told(*outcomes: Outcome) -> tuple[Any, Any]:
+        record = json.loads(lines.line(0, NOW, outcomes))
+        return record.get("probabilities"), record.get("answered_by")
+
+    first = {"model": "m", "version": 1, "digest": "ab", "contract_hash": "c", "confidence_threshold": 0.6}
+    values, sources = told(answer("s", probability=probability), answer("t"), SIGNAL)
+    assert sources == {"s": first, "t": first}
+    assert list(values) == ["s"]
+    assert np.float32(values["s"]) == np.float32(probability)
+    assert told(answer("s", probability=0.5), answer("t")) == ({"s": 0.5}, None)
+    assert told(answer("s", digest="cd"), answer("t", confidence_threshold=0.7)) == (
+        None,
+        {"s": {**first, "digest": "cd"}, "t": {**first, "confidence_threshold": 0.7}},
+    )
+    assert told(answer("s"), NoSignal("t", 1, NOW.timestamp, Reason.UNAVAILABLE)) == (None, {"s": first})
+
+
+@pytest.mark.parametrize("probability", [float("nan"), float("inf"), None, "0.5"])
+def test_probability_that_is_no_number_is_left_out(probability: object) -> None:
+    """A model that answers no number spoils no line."""
+    line = OutcomeLines().line(0, NOW, [answer("s", Reason.NON_FINITE, probability=probability)])
+    assert "probabilities" not in json.loads(line)
 
 
 def test_metadata_of_any_type_is_written_as_json(tmp_path: Path) -> None:
