@@ -79,6 +79,21 @@ class InferenceClient:
         """Whether the requests of `submit` are let through now."""
         return self._connection.breaker_state
 
+    @property
+    def connected(self) -> bool:
+        """Whether the stream to the sidecar is open now."""
+        return self._connection.connected
+
+    @property
+    def ready(self) -> bool:
+        """Whether the sidecar said that it is ready, when it was connected or since."""
+        return self._connection.ready
+
+    @property
+    def cause(self) -> str:
+        """Why there is no connection, or what the breaker opened for; means nothing while all is well."""
+        return self._connection.cause
+
     def submit(self, questions: Sequence[Question], deadline_ns: int) -> PendingAnswers:
         """Send the questions as one request and return at once; see `port.Predictor`."""
         return self._connection.submit(questions, deadline_ns)
@@ -141,7 +156,7 @@ class InferenceClient:
             except InferenceError as error:
                 problem = str(error)
             else:
-                problem = "" if description.ready else _not_ready(description)
+                problem = "" if description.ready else what_is_not_ready(description)
                 if not problem and self._connection.wait_connected(give_up_s - time.monotonic()):
                     return description
             self._closed.wait(min(READY_POLL_S, max(give_up_s - time.monotonic(), 0)))
@@ -164,7 +179,8 @@ class InferenceClient:
         return SidecarUnavailableError(Reason.UNAVAILABLE, f"{self.target}: the client is closed")
 
 
-def _not_ready(description: Description) -> str:
+def what_is_not_ready(description: Description) -> str:
+    """Return in words why a sidecar that answers is not ready."""
     if not description.models:
         return "it serves no model"
     problems = [f"{name}: {model.problem}" for name, model in description.models.items() if model.problem]

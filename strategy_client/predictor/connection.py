@@ -24,6 +24,8 @@ from strategy_client.predictor.stream import NS_PER_S, PredictSession, StreamedA
 from strategy_client.predictor.stub import NOBODY, PredictorStub
 
 NS_PER_US: Final = 1_000
+# A sidecar that is there but does not say that it is ready is asked again after this pause.
+READY_PAUSE_NS: Final = NS_PER_S
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +96,9 @@ class Connection:
         self._session: PredictSession | None = None
         self._cause = "not connected yet"
         self._probe: Any = None
+        self._ready = False
+        self._ready_at_ns = 0
+        self._attempt_at_ns = 0
         self._closed = False
         self._counts: Counter[str] = Counter()
         self._ids = itertools.count(1)
@@ -115,6 +120,24 @@ class Connection:
     def breaker_state(self) -> BreakerState:
         """Whether questions are let through now."""
         return self._breaker.state
+
+    @property
+    def connected(self) -> bool:
+        """Whether the stream is open now."""
+        return self._session is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the sidecar said that it is ready when it was last asked, which was on connecting.
+
+        One that did not is asked again every second.
+        """
+        return self._ready
+
+    @property
+    def cause(self) -> str:
+        """Why there is no connection, or what the breaker opened for; means nothing while all is well."""
+        return self._cause
 
     def next_id(self) -> str:
         """Return an id that no other request of any client has."""
@@ -198,14 +221,14 @@ class Connection:
         self._counts[name] += 1
 
     def _keep(self) -> None:
-        attempt_at_ns = 0
-        while self._wait_for_work(attempt_at_ns):
+        while self._wait_for_work():
             problem = self._reach()
-            now_ns = time.monotonic_ns()
-            attempt_at_ns = now_ns + self._pauses.next_ns()
             with self._changed:
                 if self._closed:
                     return
+                now_ns = time.monotonic_ns()
+                self._attempt_at_ns = now_ns + self._pauses.next_ns()
+                self._ready_at_ns = now_ns + READY_PAUSE_NS
                 if problem:
                     self._cause = problem
                     self._breaker.probe_failed(now_ns)
@@ -217,15 +240,18 @@ class Connection:
                 self._breaker.probe_succeeded()
                 self._changed.notify_all()
 
-    def _wait_for_work(self, attempt_at_ns: int) -> bool:
-        # Two cases: without a stream the next attempt is due when the pause between attempts is over; with
-        # one there is nothing to do until the breaker opens and its probe is due.
+    def _wait_for_work(self) -> bool:
+        # Three cases: without a stream the next attempt is due when the pause between attempts is over; with
+        # one there is nothing to do until the breaker opens and its probe is due, but to ask a sidecar that
+        # was not ready whether it is.
         with self._changed:
             while not self._closed:
                 if self._session is None:
-                    due_ns: int | None = attempt_at_ns
+                    due_ns: int | None = self._attempt_at_ns
                 elif self._breaker.state is BreakerState.OPEN:
                     due_ns = self._breaker.probe_at_ns
+                elif not self._ready:
+                    due_ns = self._ready_at_ns
                 else:
                     due_ns = None
                 left_ns = 0 if due_ns is None else due_ns - time.monotonic_ns()
@@ -244,7 +270,7 @@ class Connection:
                 wait_for_ready=True,
             )
         try:
-            probe.result()
+            self._ready = probe.result().ready
         except grpc.RpcError as error:
             late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             return f"not reached: {(late and self._stub.trouble()) or describe_error(error)}"
@@ -256,7 +282,10 @@ class Connection:
         with self._changed:
             if self._session is session:
                 self._session = None
+                self._ready = False
                 self._cause = cause
+                # All clients of a sidecar that died see it at once: without a pause all would return at once.
+                self._attempt_at_ns = time.monotonic_ns() + self._pauses.next_ns()
                 log.warning("%s: %s", self._target, cause)
             self._changed.notify_all()
 
