@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import math
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -59,6 +60,23 @@ def describe_error(error: BaseException) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class EmissionConfig:
+    """Which of a strategy's signals go out; as it stands, all of them.
+
+    With `edge_trigger` a signal goes out once, and again only when its condition has lapsed in between.
+    `cooldown_s` is in seconds of the ticks' own time, counted from a signal that went out, on each instrument.
+    Raises ValueError for a cooldown that is negative or not finite.
+    """
+
+    edge_trigger: bool = False
+    cooldown_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.cooldown_s < math.inf:
+            raise ValueError(f"cooldown_s: expected a number from 0, came {self.cooldown_s}")
+
+
+@dataclass(frozen=True, slots=True)
 class StrategyConfig:
     """One strategy, as Alpha Panda's runner takes it.
 
@@ -76,6 +94,7 @@ class StrategyConfig:
     enabled: bool = True
     description: str = ""
     tags: tuple[str, ...] = ()
+    emission: EmissionConfig = EmissionConfig()
 
 
 @dataclass(frozen=True, slots=True)
