@@ -123,6 +123,10 @@ class LearnedStrategy:
                 f"version {answer.version} of {answer.model!r} answered under contract "
                 f"{answer.contract_hash[:12]}, bound to {asked.bound.contract_hash[:12]}",
             )
+        if asked.bound is not self._told:  # a later tick, asked before this one was answered, told another
+            problem = self._tell(tick, asked.bound)
+            if problem is not None:
+                return problem
         try:
             prediction = asked.bound.read_row(answer, asked.place.row)
             result = self._processor.interpret(tick, asked.row, prediction)

@@ -30,22 +30,29 @@ class _Group:
 
 
 class QuestionSheet:
-    """Collects rows for any number of strategies and ticks. Equal rows for one model are asked once."""
+    """Collects rows for any number of strategies and ticks. Equal rows for one model are asked once.
 
-    __slots__ = ("_groups",)
+    `apart` makes a question of each row, so that a model runs it as it runs the row of a single tick: what it
+    answers to the rows of a batch may differ from that in the last bits.
+    """
 
-    def __init__(self) -> None:
-        self._groups: dict[ModelKey, _Group] = {}
+    __slots__ = ("_apart", "_groups")
+
+    def __init__(self, *, apart: bool = False) -> None:
+        self._apart = apart
+        # Of a group apart the key ends with its row, of any other with nothing.
+        self._groups: dict[tuple[ModelKey, bytes], _Group] = {}
 
     def __len__(self) -> int:
         return len(self._groups)
 
     def add(self, model: ModelKey, row: NDArray[np.float32]) -> Place:
         """Ask for a row, shape (n_features,), of a model: its name, version and contract hash."""
-        group = self._groups.get(model)
-        if group is None:
-            group = self._groups[model] = _Group(len(self._groups))
         content = row.tobytes()
+        key = model, content if self._apart else b""
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _Group(len(self._groups))
         place = group.places.get(content)
         if place is None:
             place = group.places[content] = Place(group.index, len(group.rows))
@@ -53,8 +60,8 @@ class QuestionSheet:
         return place
 
     def questions(self) -> list[Question]:
-        """Return one question a model, in the order in which the models were first asked for."""
+        """Return one question a model, or one a row where they are apart, in the order of being asked for."""
         return [
             Question(name, group.features(), version, contract_hash)
-            for (name, version, contract_hash), group in self._groups.items()
+            for ((name, version, contract_hash), _), group in self._groups.items()
         ]

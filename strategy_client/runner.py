@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from strategy_client.bindings import Bindings
 from strategy_client.configuration import ConfigurationError, Problem
@@ -14,7 +14,7 @@ from strategy_client.events import MarketTick, Outcome, Reason
 from strategy_client.executor import StrategyExecutor
 from strategy_client.history import History
 from strategy_client.learned import Asked, FeatureRow, LearnedStrategy
-from strategy_client.predictor.port import PendingAnswers, Predictor
+from strategy_client.predictor.port import Answer, PendingAnswers, Predictor
 from strategy_client.processors.processor import LearnedProcessor
 from strategy_client.questions import QuestionSheet
 
@@ -67,11 +67,16 @@ class PendingTick:
 
     __slots__ = ("answers", "sent_ns", "sheet", "slots", "strategies", "tick")
 
-    def __init__(self, tick: MarketTick, strategies: Sequence[TraditionalStrategy | LearnedStrategy]) -> None:
+    def __init__(
+        self,
+        tick: MarketTick,
+        strategies: Sequence[TraditionalStrategy | LearnedStrategy],
+        sheet: QuestionSheet | None = None,
+    ) -> None:
         self.tick = tick
         self.strategies = strategies
         self.slots: list[Outcome | Asked | None] = [None] * len(strategies)
-        self.sheet = QuestionSheet()
+        self.sheet = QuestionSheet() if sheet is None else sheet
         self.answers: PendingAnswers | None = None
         self.sent_ns = 0
 
@@ -136,19 +141,20 @@ class StrategyRunner:
             pending.answers = self._predictor.submit(
                 pending.sheet.questions(), pending.sent_ns + self._deadline_ns
             )
-        for slot, strategy in enumerate(pending.strategies):
-            if pending.slots[slot] is None and isinstance(strategy, TraditionalStrategy):
-                pending.slots[slot] = strategy.executor.decide(tick, strategy.history)
+        self.decide(pending)
         return pending
 
-    def prepare(self, tick: MarketTick) -> PendingTick:
-        """Check a tick, take it into histories and features, and write down what is to be asked."""
+    def prepare(self, tick: MarketTick, sheet: QuestionSheet | None = None) -> PendingTick:
+        """Check a tick, take it into histories and features, and write down what is to be asked.
+
+        Several ticks may write on one `sheet`; without one the tick has its own.
+        """
         instrument = self._instruments.get(tick.instrument_token)
         if instrument is None:
             self.counts.unknown_instrument += 1
-            return PendingTick(tick, ())
+            return PendingTick(tick, (), sheet)
         self.counts.taken += 1
-        pending = PendingTick(tick, instrument.strategies)
+        pending = PendingTick(tick, instrument.strategies, sheet)
         problem = find_problem(tick)
         if problem is not None:
             self.counts.invalid += 1
@@ -170,18 +176,33 @@ class StrategyRunner:
                 pending.slots[slot] = strategy.ask(tick, pending.sheet)
         return pending
 
+    def decide(self, pending: PendingTick) -> None:
+        """Run the traditional strategies on a prepared tick, before the next one is prepared."""
+        for slot, strategy in enumerate(pending.strategies):
+            if pending.slots[slot] is None and isinstance(strategy, TraditionalStrategy):
+                pending.slots[slot] = strategy.executor.decide(pending.tick, strategy.history)
+
     def finish(self, pending: PendingTick) -> list[Outcome]:
         """Collect the answers, until the deadline at most, and return the outcomes. Call it once a tick."""
-        tick = pending.tick
-        if pending.answers is not None:
-            answers = pending.answers.result()
-            latency_us = (self._now_ns() - pending.sent_ns) // NS_PER_US
-            provenance = {"latency_us": latency_us, "request_id": pending.answers.request_id}
-            for slot, strategy in enumerate(pending.strategies):
-                asked = pending.slots[slot]
-                if isinstance(asked, Asked) and isinstance(strategy, LearnedStrategy):
-                    answer = answers[asked.place.question]
-                    pending.slots[slot] = strategy.conclude(tick, asked, answer, provenance)
+        if pending.answers is None:
+            return self.conclude(pending, (), {})
+        answers = pending.answers.result()
+        latency_us = (self._now_ns() - pending.sent_ns) // NS_PER_US
+        provenance = {"latency_us": latency_us, "request_id": pending.answers.request_id}
+        return self.conclude(pending, answers, provenance)
+
+    def conclude(
+        self, pending: PendingTick, answers: Sequence[Answer], provenance: Mapping[str, Any]
+    ) -> list[Outcome]:
+        """Return the outcomes of a tick from the answers to its sheet; once a tick, in their order.
+
+        `provenance` goes into the metadata of what the answers became.
+        """
+        for slot, strategy in enumerate(pending.strategies):
+            asked = pending.slots[slot]
+            if isinstance(asked, Asked) and isinstance(strategy, LearnedStrategy):
+                answer = answers[asked.place.question]
+                pending.slots[slot] = strategy.conclude(pending.tick, asked, answer, provenance)
         outcomes: list[Outcome] = []
         for outcome, strategy in zip(pending.slots, pending.strategies, strict=True):
             if outcome is None or isinstance(outcome, Asked):
