@@ -32,6 +32,14 @@ class OutcomeFiles:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def flush(self) -> int:
+        """Hand what is buffered to the system; return how many bytes the files have together."""
+        return self._signals.flush() + self._outcomes.flush()
+
+    def close(self) -> None:
+        """Write what is buffered. May be called twice."""
         self._stack.close()
 
     def took(self, processed: ProcessedTick) -> None:

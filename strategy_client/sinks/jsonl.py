@@ -6,6 +6,7 @@ Two runs over the same ticks and models write the same bytes, apart from the fie
 import fcntl
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -58,6 +59,11 @@ class JsonLinesFile:
     def write_line(self, line: str) -> None:
         """Write a line that is JSON already."""
         self._file.write(line + "\n")
+
+    def flush(self) -> int:
+        """Hand what is buffered to the system; return how many bytes the file has."""
+        self._file.flush()
+        return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
         """Write what is buffered."""
