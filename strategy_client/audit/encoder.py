@@ -1,0 +1,155 @@
+"""What came of a tick as one line of a log, short: what repeats is named once and then by number."""
+
+import math
+import struct
+from base64 import b64encode
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from strategy_client.audit.plain import to_text
+from strategy_client.events import MarketTick, NoSignal, Outcome, ProcessedTick, ShadowComparison, Signal
+
+# The order of a tick's further fields in a log.
+FURTHER: Final = tuple(
+    name
+    for name in MarketTick.__dataclass_fields__
+    if name not in ("instrument_token", "last_price", "timestamp", "received_ns")
+)
+# What of an outcome's metadata has a place of its own.
+BY_MODEL: Final = ("model", "version", "digest", "contract_hash", "confidence_threshold")
+BY_ROW: Final = ("features", "probabilities", "probability")
+BY_REQUEST: Final = ("request_id", "latency_us")
+MAX_KEPT_TEXTS: Final = 10_000
+
+
+class Encoder:
+    """Writes for one run; `named` are the lines that name something, for each later segment to begin with.
+
+    `encode_tick` and `encode_comparison` return the bodies of lines, in order: those that name what is new,
+    and then the one asked for.
+    """
+
+    def __init__(self) -> None:
+        self.named: list[bytes] = []
+        self._models: dict[tuple[Any, ...], int] = {}
+        self._texts: dict[tuple[str, str], str] = {}
+        self._new: list[bytes] = []
+
+    def encode_tick(self, processed: ProcessedTick, wall_ns: int, monotonic_ns: int) -> list[bytes]:
+        """Return the lines of a tick; the readings are those of the clocks when its outcomes were known."""
+        tick = processed.tick
+        head = f'{{"tick":{processed.index},"at":{wall_ns},"us":{processed.duration_ns // 1000}'
+        if tick.received_ns is not None:
+            # As a time of day: a reading of the monotonic clock says nothing to anybody later.
+            head += f',"received":{wall_ns - (monotonic_ns - tick.received_ns)}'
+        head += self._tick(tick)
+        request = ""
+        outcomes = []
+        for outcome in processed.outcomes:
+            metadata = outcome.metadata
+            if metadata and not request and "request_id" in metadata:
+                request = f',"request":{to_text(metadata["request_id"])}'
+                if "latency_us" in metadata:
+                    request += f',"latency_us":{to_text(metadata["latency_us"])}'
+            outcomes.append(self._named(outcome))
+        return self._lines(f'{head}{request},"said":{{{",".join(outcomes)}}}')
+
+    def encode_comparison(self, comparison: ShadowComparison) -> list[bytes]:
+        """Return the lines of what a shadow said."""
+        head = f'{{"shadow":{comparison.index},"live":{{{self._named(comparison.live)}}}'
+        return self._lines(f'{head},"said":{{{self._named(comparison.shadow)}}}')
+
+    def _lines(self, body: str) -> list[bytes]:
+        lines, self._new = self._new, []
+        lines.append(body.encode("ascii"))
+        return lines
+
+    def _tick(self, tick: MarketTick) -> str:
+        text = f',"token":{to_text(tick.instrument_token)},"price":{_price(tick.last_price)}'
+        text += f',"time":{to_text(_time(tick.timestamp))}'
+        further = {
+            name: _time(value) if isinstance(value, datetime) else value
+            for name in FURTHER
+            if (value := getattr(tick, name)) is not None
+        }
+        return f'{text},"more":{to_text(further)}' if further else text
+
+    def _named(self, outcome: Outcome) -> str:
+        if isinstance(outcome, NoSignal) and not outcome.metadata and not outcome.detail:
+            key = (outcome.strategy_id, outcome.reason.value)
+            text = self._texts.get(key)
+            if text is None:
+                text = f"{to_text(outcome.strategy_id)}:{to_text(outcome.reason.value)}"
+                if len(self._texts) < MAX_KEPT_TEXTS:
+                    self._texts[key] = text
+            return text
+        return f"{to_text(outcome.strategy_id)}:{{{self._outcome(outcome)}}}"
+
+    def _outcome(self, outcome: Outcome) -> str:
+        if isinstance(outcome, Signal):
+            text = (
+                f'"is":"{outcome.signal_type}","quantity":{to_text(outcome.quantity)},'
+                f'"confidence":{to_text(outcome.confidence)},"price":{_price(outcome.price)}'
+            )
+        else:
+            text = f'"is":"{outcome.reason.value}"'
+            if outcome.detail:
+                text += f',"detail":{to_text(outcome.detail)}'
+        return text + self._metadata(outcome.metadata) if outcome.metadata else text
+
+    def _metadata(self, metadata: Mapping[str, Any]) -> str:
+        taken: set[str] = set(BY_REQUEST)
+        text = ""
+        features, probabilities = metadata.get("features"), metadata.get("probabilities")
+        row = _row(features)
+        if row is not None and "digest" in metadata:
+            classes = tuple(probabilities) if isinstance(probabilities, dict) else ()
+            number = self._model(metadata, tuple(features or ()), classes)
+            text = f',"model":{number},"row":"{row}"'
+            taken.update(BY_MODEL, ("features",))
+            if isinstance(probabilities, dict):
+                values = list(probabilities.values())
+                text += f',"probabilities":{to_text(values)}'
+                taken.add("probabilities")
+                if metadata.get("probability") == max(values, default=None):
+                    taken.add("probability")
+        rest = {key: value for key, value in metadata.items() if key not in taken}
+        return f'{text},"more":{to_text(rest)}' if rest else text
+
+    def _model(self, metadata: Mapping[str, Any], features: tuple[str, ...], classes: tuple[str, ...]) -> int:
+        key = (*(metadata.get(name) for name in BY_MODEL), features, classes)
+        number = self._models.get(key)
+        if number is None:
+            number = self._models[key] = len(self._models)
+            named = {name: metadata[name] for name in BY_MODEL[1:] if name in metadata}
+            names = {"name": metadata.get("model"), "features": features, "classes": classes}
+            body = to_text({"model": number, **names, **named})[:-1].encode("ascii")
+            self.named.append(body)
+            self._new.append(body)
+        return number
+
+
+def _row(features: object) -> str | None:
+    """Return float32 features as their own bytes, in base64; None for what is not, exactly, float32."""
+    if not isinstance(features, dict):
+        return None
+    values = list(features.values())
+    form = f"<{len(values)}f"
+    try:
+        row = struct.pack(form, *values)
+    except (struct.error, TypeError, OverflowError):
+        return None
+    for value, kept in zip(values, struct.unpack(form, row), strict=True):
+        if kept != value and not (math.isnan(kept) and math.isnan(value)):
+            return None
+    return b64encode(row).decode("ascii")
+
+
+def _price(price: Decimal) -> str:
+    return to_text(str(price))
+
+
+def _time(time: datetime) -> str:
+    return time.isoformat()
