@@ -1,0 +1,260 @@
+"""A processor of ours behind the interface of the other runner's processors, with our runner inside."""
+
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strategy_client.bindings import Bindings, Bound
+from strategy_client.drop_in.foreign_tick import ForeignTick, read_tick
+from strategy_client.drop_in.journal import Journal
+from strategy_client.drop_in.options import DropInOptions
+from strategy_client.drop_in.signal_result import SignalClass, as_result
+from strategy_client.events import MarketTick, NoSignal, Outcome, Reason, Signal
+from strategy_client.processors.model import ModelReference
+from strategy_client.processors.processor import LearnedProcessor, StrategyProcessor
+from strategy_client.runner import PendingTick, StrategyRunner
+
+NS_PER_S = 1_000_000_000
+_live: "weakref.WeakSet[DropInProcessor]" = weakref.WeakSet()
+
+
+def live_processors() -> list["DropInProcessor"]:
+    """Return the drop-ins of this process, for whoever counts them all."""
+    return sorted(_live, key=lambda processor: processor.strategy_id)
+
+
+class DropInProcessor:
+    """Takes ticks as Alpha Panda's StrategyExecutor hands them over: synchronously, one call at a time.
+
+    Each instrument has a history of its own in here, however many the strategy's executor mixes in the
+    one that it hands over. None means no signal; `last_outcome` says why, `outcomes` counts each side and
+    each reason, and a log line tells of a reason that begins or ends. `duration_ns` is the time that
+    `calls` calls took together. `make_runner` makes the loop of one instrument, by its token.
+    """
+
+    def __init__(
+        self,
+        strategy_id: str,
+        processor: StrategyProcessor,
+        make_runner: Callable[[int], StrategyRunner],
+        options: DropInOptions,
+        signal_class: SignalClass,
+    ) -> None:
+        self.strategy_id = strategy_id
+        self.last_outcome: Outcome | None = None
+        self.outcomes: Counter[str] = Counter()
+        self.calls = 0
+        self.duration_ns = 0
+        self._processor = processor
+        self._make_runner = make_runner
+        self._max_age_s = options.max_tick_age_s
+        self._zone = options.zone
+        self._signal_class = signal_class
+        self._runners: dict[int, StrategyRunner] = {}
+        self._journal = Journal(strategy_id)
+        _live.add(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.strategy_id} {dict(self.outcomes)}>"
+
+    def process_tick(self, tick: ForeignTick, history: Sequence[ForeignTick]) -> Any:
+        """Return a signal of the runner's own class, or None; never HOLD.
+
+        Waits for the sidecar until the deadline of this call at most.
+        """
+        began_ns = time.monotonic_ns()
+        result = self._conclude(self._begin(tick, history))
+        self._timed(began_ns)
+        return result
+
+    def get_required_history_length(self) -> int:
+        """Return what the runner should keep; the history that is used is the one in here."""
+        return max(self._processor.get_required_history_length(), 1)
+
+    def supports_instrument(self, token: int) -> bool:
+        """Whether the processor can be used on the instrument."""
+        return self._processor.supports_instrument(token)
+
+    def get_strategy_name(self) -> str:
+        """Name of the logic, for logs and reports."""
+        return self._processor.get_strategy_name()
+
+    def close(self) -> None:
+        """Nothing is held by a strategy that asks no model."""
+
+    def _begin(self, tick: ForeignTick, history: Sequence[ForeignTick]) -> "_Begun":
+        now_ns = time.monotonic_ns()
+        ours = read_tick(tick, self._zone, now_ns)
+        runner = self._runners.get(ours.instrument_token)
+        if runner is None:
+            runner = self._make_runner(ours.instrument_token)
+            self._runners[ours.instrument_token] = runner
+            self._prime(runner, tick, history, now_ns)
+        problem = self._age_problem(ours)
+        if problem:
+            # Its price is part of the series all the same: a feed that catches up leaves no gap in it.
+            runner.prepare(ours)
+            stale = NoSignal(
+                self.strategy_id, ours.instrument_token, ours.timestamp, Reason.STALE_TICK, problem
+            )
+            return _Begun(tick, runner, None, stale)
+        return _Begun(tick, runner, runner.begin(ours), None)
+
+    def _prime(
+        self, runner: StrategyRunner, tick: ForeignTick, history: Sequence[ForeignTick], now_ns: int
+    ) -> None:
+        # What was handed over before the first call of an instrument; from then on each tick comes once.
+        # The last one of a history is the tick itself.
+        earlier = history[:-1] if history and (history[-1] is tick or history[-1] == tick) else history
+        for each in earlier:
+            if each.instrument_token == tick.instrument_token:
+                runner.prepare(read_tick(each, self._zone, now_ns))
+
+    def _age_problem(self, tick: MarketTick) -> str:
+        if not self._max_age_s or tick.timestamp.tzinfo is None:
+            return ""
+        age_s = (datetime.now(UTC) - tick.timestamp).total_seconds()
+        if abs(age_s) <= self._max_age_s:
+            return ""
+        if age_s > 0:
+            return f"the tick is {age_s:.1f} s old, expected at most {self._max_age_s:g}"
+        return f"the tick's time is {-age_s:.1f} s ahead of this clock; local times that are read as UTC?"
+
+    def _conclude(self, begun: "_Begun") -> Any:
+        if begun.pending is not None:
+            [outcome] = begun.runner.finish(begun.pending)
+        elif begun.refused is not None:
+            outcome = begun.refused
+        self.last_outcome = outcome
+        self.outcomes[outcome.signal_type if isinstance(outcome, Signal) else outcome.reason.value] += 1
+        self._journal.note(outcome)
+        return as_result(outcome, self._signal_class) if isinstance(outcome, Signal) else None
+
+    def _timed(self, began_ns: int) -> None:
+        self.calls += 1
+        self.duration_ns += time.monotonic_ns() - began_ns
+
+
+class _Begun:
+    """A tick whose outcome is still to be concluded: by what the runner began, or refused already."""
+
+    __slots__ = ("pending", "refused", "runner", "tick")
+
+    def __init__(
+        self, tick: ForeignTick, runner: StrategyRunner, pending: PendingTick | None, refused: NoSignal | None
+    ) -> None:
+        self.tick = tick
+        self.runner = runner
+        self.pending = pending
+        self.refused = refused
+
+
+class LearnedDropInProcessor(DropInProcessor):
+    """A drop-in that asks a model; the other runner takes it as ML-capable by its three further methods.
+
+    `release` gives back what `bindings` and the runners ask through; it is called once, by `close`, when
+    this object is no longer used, or at the end of the process.
+    """
+
+    def __init__(
+        self,
+        strategy_id: str,
+        processor: LearnedProcessor,
+        make_runner: Callable[[int], StrategyRunner],
+        options: DropInOptions,
+        signal_class: SignalClass,
+        *,
+        bindings: Bindings,
+        release: Callable[[], None],
+    ) -> None:
+        super().__init__(strategy_id, processor, make_runner, options, signal_class)
+        self._learned = processor
+        self._bindings = bindings
+        self._begun: _Begun | None = None
+        self._row: NDArray[np.float32] | None = None
+        self._finalize = weakref.finalize(self, release)
+
+    @property
+    def model(self) -> ModelReference | None:
+        """The model, while it is there and its contract is this strategy's; None otherwise."""
+        bound = isinstance(self._bindings.of(self.strategy_id), Bound)
+        return self._learned.model if bound else None
+
+    def load_model(self) -> bool:
+        """Look once more for the model; False where it is not there now, which is no reason to give up."""
+        if self.model is None:
+            self._bindings.refresh()
+        return self.model is not None
+
+    def process_tick(self, tick: ForeignTick, history: Sequence[ForeignTick]) -> Any:
+        """Return a signal of the runner's own class, or None; see `DropInProcessor`.
+
+        A tick that `extract_features` has taken already is concluded, and not counted twice.
+        """
+        began_ns = time.monotonic_ns()
+        result = self._conclude(self._taken(tick, history))
+        self._begun = None
+        self._timed(began_ns)
+        return result
+
+    def extract_features(self, tick: ForeignTick, history: Sequence[ForeignTick]) -> NDArray[np.float32]:
+        """Take a tick and send its question; return the row that is asked, float32, shape (n_features,).
+
+        The row is NaN throughout where nothing is asked: while the features warm up, or when the tick or
+        the model cannot be used. Call `predict_signal` or `process_tick` next. The deadline counts from here.
+        """
+        begun = self._begun = self._taken(tick, history)
+        questions = begun.pending.sheet.questions() if begun.pending is not None else []
+        if questions:
+            self._row = questions[0].features[0].copy()
+        else:
+            self._row = np.full(len(self._learned.features), np.nan, dtype=np.float32)
+        return self._row.copy()
+
+    def predict_signal(self, features: NDArray[np.float32]) -> Any:
+        """Return the signal of the tick of the last `extract_features`, or None; the price is the tick's.
+
+        `features` must be what that call returned: any other row is CONTRACT_MISMATCH, since nobody vouches
+        for it. Raises RuntimeError where there is no such tick.
+        """
+        begun = self._begun
+        if begun is None:
+            raise RuntimeError("predict_signal: expected extract_features of the tick before it")
+        began_ns = time.monotonic_ns()
+        self._begun = None
+        row = np.asarray(features, dtype=np.float32)
+        if self._row is None or not np.array_equal(row, self._row, equal_nan=True):
+            tick = read_tick(begun.tick, self._zone, began_ns)
+            text = f"expected the row of extract_features, came {row.tolist()}"
+            if begun.pending is not None:
+                begun.runner.finish(begun.pending)
+            begun = _Begun(
+                begun.tick,
+                begun.runner,
+                None,
+                NoSignal(
+                    self.strategy_id, tick.instrument_token, tick.timestamp, Reason.CONTRACT_MISMATCH, text
+                ),
+            )
+        result = self._conclude(begun)
+        self._timed(began_ns)
+        return result
+
+    def close(self) -> None:
+        """Give the client back; the last strategy of an endpoint closes it. May be called twice."""
+        self._finalize()
+
+    def _taken(self, tick: ForeignTick, history: Sequence[ForeignTick]) -> _Begun:
+        if self._begun is not None:
+            if self._begun.tick is tick:
+                return self._begun
+            # Nobody asked for its signal; it has an outcome all the same.
+            self._conclude(self._begun)
+            self._begun = None
+        return self._begin(tick, history)

@@ -1,0 +1,459 @@
+"""Our processors in the hands of the other runner: a tick and a list in, a signal or None out."""
+
+import gc
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from alpha_panda_runner import SignalResult as TheirSignalResult
+from alpha_panda_runner import Tick
+from fake_sidecar import FakeSidecar
+from sidecars import eventually
+
+from strategy_client import SignalResult
+from strategy_client.drop_in import LearnedDropInProcessor, StrategyLoadError, creator, shared_client
+from strategy_client.drop_in import create_momentum_processor as create_momentum
+from strategy_client.drop_in import create_processor as create_any
+from strategy_client.drop_in.journal import MIN_PAUSE_S, Journal
+from strategy_client.events import NoSignal, Reason
+
+OPEN = datetime(2024, 8, 8, 9, 15, tzinfo=UTC)
+Make = Callable[..., LearnedDropInProcessor]
+
+
+def tick(price: object, token: int = 1, second: float = 0) -> Tick:
+    """A tick of theirs; the price is not checked, as in one that was built without validation."""
+    when = OPEN + timedelta(seconds=second)
+    return Tick.model_construct(instrument_token=token, last_price=price, timestamp=when, symbol="X")
+
+
+def feed(processor: Any, *prices: float, token: int = 1) -> list[Any]:
+    """What comes of ticks of these prices, each handed over with the one list of their executor."""
+    history: list[Tick] = []
+    results = []
+    for second, price in enumerate(prices):
+        history.append(tick(Decimal(str(price)), token, second))
+        results.append(processor.process_tick(history[-1], list(history[-3:])))
+    return results
+
+
+def threads() -> int:
+    """How many threads of ours there are."""
+    return sum(thread.name.startswith("tickserve") for thread in threading.enumerate())
+
+
+def test_a_signal_is_of_their_class_and_names_the_model_bytes(make: Make, sidecar: FakeSidecar) -> None:
+    """A signal is an object of the class that was given, its price the tick's, its provenance in metadata."""
+    processor = make(creator("ml_momentum", TheirSignalResult), position_size=7)
+    *warming, signal = feed(processor, 100, 101, 102.5)
+    assert warming == [None, None]
+    assert type(signal) is TheirSignalResult
+    assert (signal.signal_type, signal.quantity, signal.price) == ("BUY", 7, Decimal("102.5"))
+    assert signal.confidence == pytest.approx(0.9)
+    made_by = {name: signal.metadata[name] for name in ("model", "version", "digest", "contract_hash")}
+    model = sidecar.models["m"]
+    assert made_by == {
+        "model": "m",
+        "version": 1,
+        "digest": model.digest,
+        "contract_hash": model.contract_hash,
+    }
+    assert signal.metadata["features"]["return_3"] == pytest.approx(0.025)
+    assert signal.metadata["probability"] == pytest.approx(0.9)
+    assert signal.reasoning == f"m version 1 ({model.digest[:12]}): BUY 0.9000"
+
+
+def test_the_class_may_be_named_in_the_configuration(make: Make) -> None:
+    """`signal_result` among the parameters is a dotted path, and goes before that of the function."""
+    processor = make(signal_result="alpha_panda_runner.SignalResult")
+    assert type(feed(processor, 100, 101, 102)[-1]) is TheirSignalResult
+    assert type(feed(make(), 100, 101, 102)[-1]) is SignalResult
+
+
+@dataclass(frozen=True)
+class Poor:
+    """A class of other fields."""
+
+    signal_type: str
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("SignalResult", "expected a dotted path"),
+        ("alpha_panda_runner.Nothing", "'alpha_panda_runner.Nothing' cannot be imported"),
+        ("alpha_panda_runner.ML_METHODS", "expected a class"),
+        (Poor, "has no field confidence, metadata, price, quantity, reasoning"),
+    ],
+)
+def test_a_class_that_cannot_be_used_is_refused(make: Make, given: Any, expected: str) -> None:
+    """A signal class is looked at when the strategy is made, not when the first signal comes."""
+    with pytest.raises(ValueError, match="Failed to load ML model from 'm'") as caught:
+        make(creator("ml_momentum", given))
+    assert expected in str(caught.value)
+
+
+def test_a_tick_of_the_warm_up_is_not_asked(make: Make, sidecar: FakeSidecar) -> None:
+    """While the features have no window there is no call and no signal, but a reason (defect 2)."""
+    processor = make()
+    assert feed(processor, 100, 101) == [None, None]
+    assert processor.outcomes == {"WARMING_UP": 2}
+    assert sidecar.requests == []
+
+
+def test_each_instrument_has_a_history_of_its_own(make: Make) -> None:
+    """Twenty instruments in one list of three ticks: each is compared with itself only (defect 1)."""
+    processor = make()
+    momentum = create_momentum({"momentum_threshold": "0.001", "lookback_periods": 3})
+    history: list[Tick] = []
+    sides: dict[int, list[str]] = {}
+    for second in range(5):
+        for token in range(1, 21):
+            step = second if token % 2 else -second
+            history.append(tick(Decimal(1_000 * token + 10 * step), token, second))
+            for each in (processor, momentum):
+                signal = each.process_tick(history[-1], history[-3:])
+                if signal is not None:
+                    sides.setdefault(token, []).append(signal.signal_type)
+                    assert signal.price == history[-1].last_price
+    for token, seen in sides.items():
+        assert set(seen) == ({"BUY"} if token % 2 else {"SELL"}), token
+    assert len(sides) == 20
+    assert processor.outcomes["WARMING_UP"] == momentum.outcomes["WARMING_UP"] == 40
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_history_from_before_counts_once(make: Make, learned: bool) -> None:
+    """Ticks handed over before the first call of an instrument warm it up, those of others do not."""
+    processor = make() if learned else create_momentum({"lookback_periods": 3, "momentum_threshold": 0.01})
+    earlier = [tick(Decimal(100), 1, 0), tick(Decimal(9), 2, 0), tick(Decimal(101), 1, 1)]
+    now = tick(Decimal(105), 1, 2)
+    signal = processor.process_tick(now, [*earlier, now])
+    assert signal is not None
+    key = "features" if learned else "momentum"
+    value = signal.metadata[key]["return_3"] if learned else signal.metadata[key]
+    assert value == pytest.approx(0.05)
+    later = tick(Decimal(103), 1, 3)
+    signal = processor.process_tick(later, [*earlier, now, later])
+    assert signal is not None
+    value = signal.metadata[key]["return_3"] if learned else signal.metadata[key]
+    assert value == pytest.approx(103 / 101 - 1)
+    assert processor.outcomes.total() == 2
+
+
+@pytest.mark.parametrize(
+    ("price", "reason"),
+    [
+        (Decimal("NaN"), "NON_FINITE"),
+        (Decimal("Infinity"), "NON_FINITE"),
+        ("no number", "NON_FINITE"),
+        (None, "NON_FINITE"),
+        (0, "OUT_OF_RANGE"),
+        (Decimal(-1), "OUT_OF_RANGE"),
+    ],
+)
+def test_a_price_that_nothing_trades_at_is_refused(make: Make, price: object, reason: str) -> None:
+    """H6: a price that is not finite and above 0 gives a reason and leaves no trace in the history."""
+    processor = make()
+    feed(processor, 100, 101)
+    assert processor.process_tick(tick(price, second=2), []) is None
+    assert isinstance(processor.last_outcome, NoSignal)
+    assert processor.last_outcome.reason.value == reason
+    signal = processor.process_tick(tick(Decimal(110), second=3), [])
+    assert signal.metadata["features"]["return_3"] == pytest.approx(0.1)
+
+
+def test_a_time_without_a_zone_needs_one(make: Make) -> None:
+    """A timestamp without a zone is refused, and taken where the configuration names the zone (defect 11)."""
+    naive = Tick.model_construct(
+        instrument_token=1, last_price=Decimal(100), timestamp=OPEN.replace(tzinfo=None), symbol=None
+    )
+    refused, taken = make(), make(timezone="Asia/Kolkata")
+    for processor in (refused, taken):
+        processor.process_tick(naive, [naive])
+    assert refused.outcomes == {"STALE_TICK": 1}
+    assert taken.outcomes == {"WARMING_UP": 1}
+    assert taken.last_outcome.timestamp == datetime(2024, 8, 8, 3, 45, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(-60, "old"), (60, "ahead of this clock")])
+def test_a_tick_of_another_time_is_refused(make: Make, seconds: int, told: str) -> None:
+    """H6: with a bound on the age, a tick that is older, or from the future, is STALE_TICK; it is history."""
+    processor = make(max_tick_age_s=30)
+    for price in (100, 101):
+        now = tick(Decimal(price)).model_copy(update={"timestamp": datetime.now(UTC)})
+        processor.process_tick(now, [])
+    moved = tick(Decimal(102)).model_copy(
+        update={"timestamp": datetime.now(UTC) + timedelta(seconds=seconds)}
+    )
+    assert processor.process_tick(moved, []) is None
+    assert processor.last_outcome.reason is Reason.STALE_TICK
+    assert told in processor.last_outcome.detail
+    assert processor.outcomes == {"WARMING_UP": 2, "STALE_TICK": 1}
+    unbounded = make()
+    assert feed(unbounded, 100, 101, 102)[-1] is not None
+
+
+def test_features_and_signal_may_be_two_calls(make: Make, sidecar: FakeSidecar) -> None:
+    """extract_features then predict_signal is one tick and one question, at the tick's price (defect 3)."""
+    processor, whole = make(), make()
+    prices = (100, 101, 102, 99)
+    results, rows = [], []
+    for second, price in enumerate(prices):
+        now = tick(Decimal(price), second=second)
+        rows.append(processor.extract_features(now, [now]))
+        results.append(processor.predict_signal(rows[-1]))
+    expected = feed(whole, *prices)
+    assert [each and (each.signal_type, each.price) for each in results] == [
+        each and (each.signal_type, each.price) for each in expected
+    ]
+    assert processor.outcomes == whole.outcomes
+    assert len(sidecar.requests) == 4
+    assert all(row.dtype == np.float32 and row.shape == (2,) for row in rows)
+    assert np.isnan(rows[0]).all()
+    assert rows[3].tolist() == pytest.approx([99 / 101 - 1, 99])
+
+
+def test_a_tick_whose_features_were_taken_is_not_counted_twice(make: Make, sidecar: FakeSidecar) -> None:
+    """process_tick after extract_features of the same tick concludes it; so does another tick."""
+    processor = make()
+    feed(processor, 100, 101)
+    now, later = tick(Decimal(102), second=2), tick(Decimal(103), second=3)
+    first = processor.extract_features(now, [])
+    assert processor.extract_features(now, []).tolist() == first.tolist()
+    assert processor.process_tick(now, []).price == 102
+    processor.extract_features(later, [])
+    assert processor.process_tick(tick(Decimal(104), second=4), []).metadata["features"][
+        "return_3"
+    ] == pytest.approx(104 / 102 - 1)
+    assert processor.outcomes == {"WARMING_UP": 2, "BUY": 3}
+    assert len(sidecar.requests) == 3
+
+
+def test_a_row_of_somebody_else_is_refused(make: Make) -> None:
+    """Nobody vouches for a row that extract_features did not return: CONTRACT_MISMATCH."""
+    processor = make()
+    feed(processor, 100, 101)
+    row = processor.extract_features(tick(Decimal(102), second=2), [])
+    assert processor.predict_signal(row + 1) is None
+    assert processor.last_outcome.reason is Reason.CONTRACT_MISMATCH
+    with pytest.raises(RuntimeError, match="expected extract_features"):
+        processor.predict_signal(row)
+    assert processor.outcomes.total() == 3
+
+
+def test_a_late_answer_reaches_no_tick(make: Make, sidecar: FakeSidecar) -> None:
+    """H3: what comes after the deadline of its call is dropped; the next tick has its own answer or none."""
+    processor = make(deadline_ms=100)
+    feed(processor, 100, 101)
+    sidecar.hold()
+    assert processor.process_tick(tick(Decimal(102), second=2), []) is None
+    assert processor.last_outcome.reason is Reason.DEADLINE_EXCEEDED
+    held = sidecar.held.get(timeout=10)
+    sidecar.release()
+    sidecar.send(sidecar.answer(held))
+
+    def answered() -> Any:
+        return processor.process_tick(tick(Decimal(50), second=3), [])
+
+    signal = eventually(answered, "the breaker closes")
+    assert signal.signal_type == "SELL"
+    assert set(processor.outcomes) <= {"WARMING_UP", "DEADLINE_EXCEEDED", "BREAKER_OPEN", "SELL", "BUY"}
+
+
+def test_another_contract_is_never_a_guess(make: Make, sidecar: FakeSidecar) -> None:
+    """H5: when the model changes to other features, ticks are CONTRACT_MISMATCH, until it comes back."""
+    processor = make()
+    feed(processor, 100, 101)
+    assert processor.process_tick(tick(Decimal(102), second=2), []).signal_type == "BUY"
+    sidecar.swap("m", feature_names=("price", "return_3"), version=2)
+    for second in range(3, 6):
+        assert processor.process_tick(tick(Decimal(100 + second), second=second), []) is None
+        assert processor.last_outcome.reason is Reason.CONTRACT_MISMATCH
+    eventually(lambda: processor.model is None, "the binding is renewed")
+    sidecar.swap("m", feature_names=("return_3", "price"), version=3)
+    eventually(lambda: processor.model, "the binding is renewed")
+    assert processor.process_tick(tick(Decimal(120), second=9), []).metadata["version"] == 3
+
+
+def test_two_strategies_share_one_client(make: Make, sidecar: FakeSidecar) -> None:
+    """One endpoint is one client, closed by the last strategy that is closed; another endpoint is another."""
+    before = threads()
+    first, second = make(), make()
+    assert [share.holders for share in shared_client._shares.values()] == [2]
+    assert sidecar.streams == 1
+    feed(first, 100, 101, 102)
+    first.close()
+    first.close()
+    assert [share.holders for share in shared_client._shares.values()] == [1]
+    assert feed(second, 100, 101, 102)[-1] is not None
+    second.close()
+    assert shared_client._shares == {}
+    eventually(lambda: threads() == before, "their threads end")
+
+
+def test_a_strategy_nobody_holds_gives_its_client_back(sidecar: FakeSidecar) -> None:
+    """The other runner closes nothing: what it lets go is closed all the same, from whatever thread."""
+    config = {"model": "m", "endpoint": sidecar.target, "features": ["return_3", "price"]}
+    create = creator("ml_momentum")
+    held = [create(config), create(config)]
+    held.pop()
+    gc.collect()
+    assert [share.holders for share in shared_client._shares.values()] == [1]
+    elsewhere = threading.Thread(target=held.clear)
+    elsewhere.start()
+    elsewhere.join()
+    gc.collect()
+    eventually(lambda: not shared_client._shares, "the client is closed")
+    eventually(lambda: threads() == 0, "their threads end")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"confidence_threshold": 2}, "confidence_threshold: expected a number from 0 to below 1, came 2"),
+        ({"deadline_m": 5}, "unknown parameter (did you mean 'deadline_ms'?)"),
+        ({"deadline_ms": 0}, "deadline_ms: expected a number above 0, came 0"),
+        ({"timezone": "Asia/Calcuta"}, "did you mean 'Asia/Calcutta'?"),
+        ({"endpoint": "nowhere"}, "endpoint: target 'nowhere': expected unix:/path or host:port"),
+        ({"model": "mm"}, "MODEL_NOT_FOUND: the sidecar knows no model 'mm' (did you mean 'm'?)"),
+        ({"features": ["price", "return_3"]}, "feature 0 is 'price' in the strategy and 'return_3' in"),
+        ({"expected_feature_count": 5}, "expected 5 features, there are 2: return_3, price"),
+        ({"model": None, "model_path": "m.pkl"}, "expected a file ending in .onnx or .joblib"),
+    ],
+)
+def test_a_wrong_configuration_fails_at_load(make: Make, parameters: dict[str, Any], told: str) -> None:
+    """H9: what can never work fails when it is loaded, in the words that make the runner skip only it."""
+    before = threads()
+    with pytest.raises(ValueError, match=r"^Failed to load ML model from ") as caught:
+        make(**parameters)
+    assert told in str(caught.value)
+    assert shared_client._shares == {}
+    eventually(lambda: threads() == before, "nothing goes on")
+
+
+def test_meanings_that_no_side_has_fail_at_load(make: Make, sidecar: FakeSidecar) -> None:
+    """A model none of whose classes means BUY or SELL is a wrong configuration."""
+    sidecar.swap("m", meanings=("", ""))
+    with pytest.raises(ValueError, match="no class of 'm' means BUY or SELL"):
+        make()
+
+
+def test_their_own_parameters_are_left_to_them(make: Make) -> None:
+    """What their validator and factory read among the parameters is no error here, and changes nothing."""
+    theirs = {"validator": "standard", "max_confidence": 1.0, "min_quantity": 1, "risk_multiplier": "2"}
+    processor = make(**theirs, expected_feature_count=2)
+    assert feed(processor, 100, 101, 102)[-1].quantity == 100
+
+
+def test_a_traditional_strategy_fails_alone() -> None:
+    """A rule's wrong parameter is no ValueError, at which the other runner would end its whole start."""
+    with pytest.raises(
+        StrategyLoadError, match=r"momentum: parameters.momentum_threshold: expected a number"
+    ) as caught:
+        create_momentum({"momentum_threshold": "x"})
+    assert not isinstance(caught.value, ValueError)
+    with pytest.raises(StrategyLoadError, match="strategy_type: expected a type or the path"):
+        create_any({})
+
+
+def test_a_rule_asks_nothing() -> None:
+    """A traditional drop-in looks like one: no methods that the runner would take for a model's."""
+    processor = create_any({"strategy_type": "momentum", "lookback_periods": 3, "momentum_threshold": 0.01})
+    assert not any(hasattr(processor, name) for name in ("load_model", "extract_features", "predict_signal"))
+    assert [each and each.signal_type for each in feed(processor, 100, 100, 102, 98, 98)] == [
+        None,
+        None,
+        "BUY",
+        "SELL",
+        "SELL",
+    ]
+    assert processor.get_strategy_name() == "momentum"
+    assert processor.get_required_history_length() == 3
+    assert processor.supports_instrument(1)
+    assert shared_client._shares == {}
+    processor.close()
+
+
+def test_an_own_processor_may_need_no_history(make: Make) -> None:
+    """Their executor's history has room for one tick at least: one of none would hold nothing."""
+    path = "fixtures_processors.create_every_tick_processor"
+    processor = creator(path)({"quantity": 3})
+    assert processor.get_required_history_length() == 1
+    assert feed(processor, 100)[0].quantity == 3
+
+
+def test_a_sidecar_that_is_not_there_is_waited_for(
+    make: Make, sidecar: FakeSidecar, monkeypatch: Any
+) -> None:
+    """H1: without a sidecar the strategy loads, says so, gives reasons, and answers when one appears."""
+    monkeypatch.setattr(shared_client, "PATIENCE_S", 0.05)
+    sidecar.stop()
+    processor = make(deadline_ms=1_000)
+    assert processor.load_model() is False
+    assert processor.model is None
+    feed(processor, 100, 101, 102)
+    assert processor.outcomes == {"WARMING_UP": 2, "UNAVAILABLE": 1}
+    assert "not reached yet" in processor.last_outcome.detail
+    sidecar.start()
+    eventually(lambda: processor.model, "it is bound")
+    assert processor.load_model() is True
+    assert processor.process_tick(tick(Decimal(103), second=3), []).signal_type == "BUY"
+
+
+def test_a_model_that_is_not_ready_is_waited_for(make: Make, sidecar: FakeSidecar, monkeypatch: Any) -> None:
+    """A sidecar that has not looked at its models yet may know the model later."""
+    monkeypatch.setattr(shared_client, "PATIENCE_S", 0.5)
+    models = dict(sidecar.models)
+    sidecar.models.clear()
+    sidecar.ready = False
+    processor = make()
+    assert processor.model is None
+    feed(processor, 100, 101, 102)
+    assert processor.last_outcome.reason is Reason.MODEL_NOT_FOUND
+    sidecar.models.update(models)
+    eventually(lambda: processor.model, "it is bound")
+
+
+def test_where_the_sidecar_is_may_stand_in_the_environment(sidecar: FakeSidecar, monkeypatch: Any) -> None:
+    """Without an endpoint TICKSERVE_TARGET names it, else it is where a sidecar listens by default."""
+    config = {"model": "m", "features": ["return_3", "price"], "strategy_id": "named"}
+    monkeypatch.setenv("TICKSERVE_TARGET", sidecar.target)
+    named = creator("ml_momentum")(config)
+    assert named.model is not None
+    assert named.strategy_id == "named"
+    named.close()
+    monkeypatch.delenv("TICKSERVE_TARGET")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/nonexistent/run")
+    monkeypatch.setattr(shared_client, "PATIENCE_S", 0.05)
+    default = creator("ml_momentum")(config)
+    assert [target for target, _ in shared_client._shares] == ["unix:/nonexistent/run/tickserve.sock"]
+    default.close()
+    monkeypatch.setenv("TICKSERVE_TOKEN_FILE", "/nonexistent/token")
+    with pytest.raises(ValueError, match="Failed to load ML model from 'm': endpoint: /nonexistent/token"):
+        creator("ml_momentum")(config)
+
+
+def test_a_trouble_is_logged_when_it_begins_and_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has a line where a reason begins or ends, not one a tick, and few where they alternate."""
+    caplog.set_level(logging.INFO, "strategy_client.drop_in.journal")
+    now_s = [0.0]
+    journal = Journal("s", lambda: now_s[0])
+    dead = NoSignal("s", 1, OPEN, Reason.UNAVAILABLE, "gone")
+    for outcome in (replace(dead, reason=Reason.HOLD), dead, dead, replace(dead, reason=Reason.BREAKER_OPEN)):
+        journal.note(outcome)
+    assert [record.getMessage() for record in caplog.records] == ["strategy s: no signal: UNAVAILABLE gone"]
+    now_s[0] += MIN_PAUSE_S
+    journal.note(replace(dead, reason=Reason.BREAKER_OPEN))
+    now_s[0] += MIN_PAUSE_S
+    journal.note(replace(dead, reason=Reason.BELOW_THRESHOLD))
+    assert [record.getMessage() for record in caplog.records][1:] == [
+        "strategy s: no signal: BREAKER_OPEN gone",
+        "strategy s: answers again",
+    ]
