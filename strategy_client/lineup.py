@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from strategy_client.bindings import Wanted
-from strategy_client.configuration import ConfigurationError, Problem, StrategyConfig
+from strategy_client.configuration import ConfigurationError, Problem, StrategyConfig, did_you_mean
 from strategy_client.executor import StrategyExecutor
 from strategy_client.factory import StrategyFactory
 from strategy_client.processors.processor import LearnedProcessor
@@ -21,17 +21,35 @@ def create_executors(
             raise ConfigurationError(
                 *(Problem(f"{config.strategy_id}: {each.place}", each.text) for each in error.problems)
             ) from error
-        if isinstance(processor, LearnedProcessor) and processor.model.endpoint is not None:
-            text = "a runner asks one sidecar, the one of --target; expected no endpoint of a strategy's own"
-            raise ConfigurationError(Problem(f"{config.strategy_id}: parameters.endpoint", text))
         executors.append(StrategyExecutor(processor, config))
     return executors
 
 
-def wanted_models(executors: Sequence[StrategyExecutor]) -> list[Wanted]:
-    """Return what the learned ones among the strategies ask of their models."""
+def wanted_models(executors: Sequence[StrategyExecutor], targets: Sequence[str] = ()) -> list[Wanted]:
+    """Return what the learned ones among the strategies ask of their models.
+
+    All of them are asked of the run's `targets`, in one request a tick. Raises ConfigurationError for a
+    strategy that names an endpoint which is none of these: nothing would ask it.
+    """
+    problems = [
+        Problem(f"{executor.strategy_id}: parameters.endpoint", _endpoint_text(model.endpoint, targets))
+        for executor in executors
+        if isinstance(executor.processor, LearnedProcessor)
+        and (model := executor.processor.model).endpoint not in (None, *targets)
+    ]
+    if problems:
+        raise ConfigurationError(*problems)
     return [
         Wanted(executor.strategy_id, executor.processor.model, executor.processor.features)
         for executor in executors
         if isinstance(executor.processor, LearnedProcessor)
     ]
+
+
+def _endpoint_text(endpoint: str | None, targets: Sequence[str]) -> str:
+    known = ", ".join(targets) or "none, the run starts a sidecar of its own"
+    near = did_you_mean(endpoint or "", targets)
+    return (
+        f"{endpoint!r} is none of this run's targets ({known}){near}; expected one of them, or no endpoint. "
+        f"Give it with --target, or run the strategies of another sidecar apart"
+    )

@@ -28,7 +28,7 @@ def check(
     """Say of each strategy whether it could run: configuration and, with --target, the model's contract."""
     with reporting():
         executors = create_executors(read_file(strategies).strategies, StrategyFactory())
-        wanted = wanted_models(executors)
+        wanted = wanted_models(executors, [] if target is None else [target])
         models = {each.strategy_id: each.model.name for each in wanted}
         problems = dict.fromkeys(models, "the model was not looked at; name a sidecar with --target")
         if target is not None:

@@ -98,7 +98,7 @@ class Replay:
         self._options = options
         self._listeners = tuple(listeners)
         self._executors = create_executors(options.strategies, factory or StrategyFactory())
-        self._wanted = wanted_models(self._executors)
+        self._wanted = wanted_models(self._executors, [options.target] if options.target else [])
         self._acts = dict(acts or {})
         self._replaced: list[Replaced] = []
         for replacement in options.replacements:

@@ -22,10 +22,24 @@ def test_learned_ones_say_what_they_want():
     assert wanted.features.names[0] == "return_20"
 
 
-def test_endpoint_of_a_strategys_own_is_refused():
+@pytest.mark.parametrize(("targets", "known"), [([], "none, the run starts"), (["unix:/y"], "unix:/y")])
+def test_endpoint_that_is_no_target_is_refused(targets, known):
     """H9: an endpoint that nothing would ask is an error, never ignored."""
-    with pytest.raises(ConfigurationError, match=r"^l: parameters\.endpoint: a runner asks one sidecar"):
-        create_executors([config("l", "ml_momentum", model="up", endpoint="unix:/x")], StrategyFactory())
+    executors = create_executors(
+        [config("l", "ml_momentum", model="up", endpoint="unix:/x")], StrategyFactory()
+    )
+    told = rf"^l: parameters\.endpoint: 'unix:/x' is none of this run's targets \({known}.*--target"
+    with pytest.raises(ConfigurationError, match=told):
+        wanted_models(executors, targets)
+
+
+def test_endpoint_that_is_a_target_is_taken():
+    """A strategy may name the sidecar that it is asked of anyway."""
+    executors = create_executors(
+        [config("l", "ml_momentum", model="up", endpoint="unix:/x")], StrategyFactory()
+    )
+    (wanted,) = wanted_models(executors, ["unix:/y", "unix:/x"])
+    assert wanted.model.endpoint == "unix:/x"
 
 
 def test_problem_names_its_strategy():
