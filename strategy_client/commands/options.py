@@ -6,11 +6,16 @@ from typing import Annotated
 
 import typer
 
+from strategy_client.commands.console import err
 from strategy_client.factory import StrategyFactory
-from strategy_client.store.store import StrategySet
-from strategy_client.store.strategy_file import read_strategies
+from strategy_client.store import StrategySet, open_store
 
-Strategies = Annotated[Path, typer.Option(help="A YAML file of strategies, or a folder of them.")]
+Strategies = Annotated[
+    str,
+    typer.Option(
+        metavar="PLACE", help="A YAML file of strategies, a folder of them, or the URL of a database."
+    ),
+]
 Target = Annotated[str | None, typer.Option(help="Address of a sidecar: unix:/PATH or HOST:PORT.")]
 # How the sidecar at the target is spoken to.
 Ca = Annotated[
@@ -30,7 +35,21 @@ TokenFile = Annotated[
 ]
 
 
-def read_file(path: Path) -> StrategySet:
-    """Read the strategies; their own processors and features are found beside them."""
-    sys.path.insert(0, str((path if path.is_dir() else path.parent).resolve()))
-    return read_strategies(path, StrategyFactory())
+def find_beside(place: str) -> None:
+    """Let a user's own processors and features be found beside the strategies."""
+    path = Path(place)
+    folder = path if path.is_dir() else path.parent
+    sys.path.insert(0, str(folder.resolve()))
+
+
+def read_file(place: str) -> StrategySet:
+    """Read the strategies of a place once; what is disabled and wrong is left out and told."""
+    find_beside(place)
+    store = open_store(place, StrategyFactory())
+    try:
+        strategies = store.read()
+    finally:
+        store.close()
+    for problem in strategies.problems:
+        err.print(f"strategy-client: left out, as it is disabled: {problem}", soft_wrap=True)
+    return strategies

@@ -1,5 +1,6 @@
-"""A YAML file as plain values, with the line that each of them stands on."""
+"""A YAML file as plain values, with the line and column that each of them stands at."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,34 +9,39 @@ from typing import Any, Final
 import yaml
 
 from strategy_client.configuration import ConfigurationError, Problem
+from strategy_client.store.section import Place
 
 MAX_BYTES: Final = 1_048_576
 # Also what stops an alias that holds itself, or one that stands for a billion others.
 MAX_NODES: Final = 100_000
 MAX_DEPTH: Final = 32
 
-Place = tuple[str | int, ...]
+# YAML 1.1 reads 0256265 as an octal number and 12:30 as one to the base of 60; nobody means that here.
+_PLAIN_NUMBER: Final = re.compile(r"[-+]?(0|[1-9][0-9_]*)(\.[0-9_]*)?([eE][-+]?[0-9]+)?|[-+]?\.[0-9].*")
+_NUMBER_TAGS: Final = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_MERGE_TAG: Final = "tag:yaml.org,2002:merge"
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file's value, and the line of each key and list item by its place, the first line being 1."""
+    """A file's value, and line and column of each key and list item by its place, the first being 1."""
 
     path: Path
     value: Any
-    lines: Mapping[Place, int]
+    marks: Mapping[Place, tuple[int, int]]
 
     def problem(self, place: Place, text: str) -> Problem:
-        """Return a problem that names file, line and place; the nearest line above where a key is missing."""
+        """Return a problem that names file, line, column and place; of the mapping where a key is missing."""
         known = place
-        while known not in self.lines and known:
+        while known not in self.marks and known:
             known = known[:-1]
-        where = f"{self.path}:{self.lines.get(known, 1)}"
-        return Problem(f"{where}: {_dotted(place)}" if place else where, text)
+        line, column = self.marks.get(known, (1, 1))
+        where = f"{self.path}:{line}:{column}"
+        return Problem(f"{where}: {dotted(place)}" if place else where, text)
 
 
-def read_document(path: Path) -> Document:
-    """Read one YAML file. Raises ConfigurationError where it cannot be read, or a key stands twice."""
+def read_bytes(path: Path) -> bytes:
+    """Return a file's content. Raises ConfigurationError where it cannot be read or is too large."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -43,6 +49,11 @@ def read_document(path: Path) -> Document:
         raise ConfigurationError(Problem(str(path), f"cannot be read: {error.strerror}")) from error
     if len(content) > MAX_BYTES:
         raise ConfigurationError(Problem(str(path), f"expected at most {MAX_BYTES} bytes"))
+    return content
+
+
+def parse_document(path: Path, content: bytes) -> Document:
+    """Parse what stands in a YAML file. Raises ConfigurationError for what is no YAML, or a key twice."""
     walk = _Walk()
     try:
         loader = yaml.SafeLoader(content)
@@ -54,7 +65,7 @@ def read_document(path: Path) -> Document:
         raise ConfigurationError(Problem(str(path), f"not YAML: {error}")) from error
     except RecursionError as error:
         raise ConfigurationError(Problem(str(path), "not YAML: nested too deeply")) from error
-    document = Document(path, value, walk.lines)
+    document = Document(path, value, walk.marks)
     if walk.faults:
         raise ConfigurationError(*(document.problem(place, text) for place, text in walk.faults))
     return document
@@ -67,7 +78,7 @@ class _UnboundedError(ValueError):
 class _Walk:
     def __init__(self) -> None:
         self._nodes = 0
-        self.lines: dict[Place, int] = {}
+        self.marks: dict[Place, tuple[int, int]] = {}
         self.faults: list[tuple[Place, str]] = []
 
     def value(self, loader: yaml.SafeLoader, node: yaml.Node, place: Place) -> Any:
@@ -81,39 +92,76 @@ class _Walk:
         if isinstance(node, yaml.SequenceNode):
             return [self._item(loader, item, (*place, index)) for index, item in enumerate(node.value)]
         try:
-            return loader.construct_object(node)
+            value = loader.construct_object(node)
         except (ValueError, AttributeError, LookupError, TypeError) as error:
             # PyYAML lets these out for a value that is not what its tag says: a date of a 13th month.
             kind = node.tag.rpartition(":")[2]
             problem = f"{node.value!r} is no {kind}"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+        if _is_odd_number(node):
+            self.faults.append((place, f"{node.value} means {value} in YAML; expected a decimal number"))
+        return value
 
     def _item(self, loader: yaml.SafeLoader, node: yaml.Node, place: Place) -> Any:
-        self.lines[place] = node.start_mark.line + 1
+        self.marks[place] = _mark(node)
         return self.value(loader, node, place)
 
     def _mapping(self, loader: yaml.SafeLoader, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
         values: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
         for key_node, value_node in node.value:
+            if key_node.tag == _MERGE_TAG:
+                merged = self._merged(loader, value_node, place) | merged
+                continue
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "expected a text as the key", key_node.start_mark
+                )
             key = str(key_node.value)
             here = (*place, key)
-            line = key_node.start_mark.line + 1
+            line, column = _mark(key_node)
             if key in values:
-                self.faults.append((here, f"stands twice, in lines {self.lines[here]} and {line}"))
+                first = self.marks[here][0]
+                self.faults.append((here, f"stands twice, in lines {first} and {line}"))
                 continue
-            self.lines[here] = line
+            self.marks[here] = (line, column)
             values[key] = self.value(loader, value_node, here)
-        return values
+        return merged | values
+
+    def _merged(self, loader: yaml.SafeLoader, node: yaml.Node, place: Place) -> dict[str, Any]:
+        """Return what `<<` stands for: keys of other mappings, the first of a list winning."""
+        sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        merged: dict[str, Any] = {}
+        for source in sources:
+            if not isinstance(source, yaml.MappingNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "expected a mapping to merge", source.start_mark
+                )
+            merged = self.value(loader, source, place) | merged
+        return merged
 
 
-def _dotted(place: Place) -> str:
+def _mark(node: yaml.Node) -> tuple[int, int]:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _is_odd_number(node: yaml.Node) -> bool:
+    return (
+        node.tag in _NUMBER_TAGS
+        and not _PLAIN_NUMBER.fullmatch(node.value)
+        and node.value.lstrip("+-").casefold() not in (".inf", ".nan")
+    )
+
+
+def dotted(place: Place) -> str:
+    """Return a place as a person writes it: a.b[0]."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
     return text.removeprefix(".")
 
 
 def _marked(path: Path, error: yaml.YAMLError) -> str:
     mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
-    return f"{path}:{mark.line + 1}" if mark else str(path)
+    return f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
 
 
 def _said(error: yaml.YAMLError) -> str:

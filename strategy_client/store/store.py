@@ -10,16 +10,19 @@ from strategy_client.configuration import Problem, StrategyConfig, TicksConfig
 class StrategySet:
     """What is configured now; `ticks` None where nothing says how to read them.
 
-    `problems` are what is wrong without keeping the others from running: it is empty from `read`.
+    `problems` are what is wrong without keeping the others from running. From `read` these are of
+    strategies that are disabled and left out: what is asleep in a folder or a table stops no start. `notes`
+    are what was taken and means nothing to this runner.
     """
 
     strategies: tuple[StrategyConfig, ...]
     ticks: TicksConfig | None = None
     problems: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()
 
 
 class StrategyStore(Protocol):
-    """A place that keeps strategies and may change at any time."""
+    """A place that keeps strategies and may change at any time. One thread uses it; any may close it."""
 
     def read(self) -> StrategySet:
         """Return all of them. Raises ConfigurationError with a problem for everything that is wrong."""
@@ -28,8 +31,8 @@ class StrategyStore(Protocol):
     def read_again(self, before: StrategySet) -> StrategySet:
         """Return what is configured by now, for a loop that runs with `before`; never raises.
 
-        A strategy that has become wrong stays as it was before, but for `enabled`, where that can be read: to
-        stop a strategy must work whatever else is wrong with it. A place that cannot be read changes
+        A strategy that has become wrong stays as it was before, but stops where it says so: to stop a
+        strategy must work whatever else is wrong with it. A place that cannot be read, or is empty, changes
         nothing. What is wrong stands in `problems`.
         """
         ...

