@@ -4,56 +4,27 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from strategy_client.bindings import Binding, Bindings, Bound, Unbound
-from strategy_client.events import MarketTick, Outcome, Reason, SignalResult
+from strategy_client.drift import DriftCounts
+from strategy_client.emission import Emission
+from strategy_client.events import MarketTick, Outcome, Reason
 from strategy_client.executor import StrategyExecutor
-from strategy_client.features import FeatureSet, FeatureSetStream
+from strategy_client.feature_row import FeatureRow, Outside, Ranges
 from strategy_client.predictor.port import Answer, Prediction, Refusal
+from strategy_client.processors.limits import REFUSE, limits_of
 from strategy_client.processors.processor import LearnedProcessor
 from strategy_client.questions import Place, QuestionSheet
 
 # Answers that say that what we are bound to is not what is served.
 DOUBTFUL: Final = frozenset({Reason.CONTRACT_MISMATCH, Reason.MODEL_NOT_FOUND, Reason.MODEL_NOT_READY})
-
-
-class FeatureRow:
-    """The features of one instrument, worked out once a tick for every strategy with this feature set."""
-
-    __slots__ = ("_features", "_stream", "error", "finite", "has_infinity", "row")
-
-    def __init__(self, features: FeatureSet) -> None:
-        self._features = features
-        self._stream: FeatureSetStream | None = None
-        self.row: NDArray[np.float32] | None = None
-        self.error: Exception | None = None
-        self.finite = False
-        self.has_infinity = False
-
-    def update(self, price: float) -> None:
-        """Take the next price; `row` is a new array, or None while the features warm up.
-
-        `error` is what a user's feature raised on this tick; they all begin anew with the next one, since
-        some have been told the price and some have not.
-        """
-        self.row = self.error = None
-        try:
-            if self._stream is None:
-                self._stream = self._features.stream()
-            self._stream.update(price)
-            if not self._stream.ready:
-                return
-            self.row = self._stream.row()
-        except Exception as error:  # noqa: BLE001 whatever a feature raises is its strategies' outcome, and logged
-            self._stream = None
-            self.error = error
-            return
-        self.finite = all(map(math.isfinite, self.row.tolist()))
-        self.has_infinity = not self.finite and bool(np.isinf(self.row).any())
+DAY: Final = timedelta(days=1)
+BEFORE_ALL_TICKS: Final = datetime(1, 1, 2, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,8 +39,24 @@ class Asked:
 class LearnedStrategy:
     """Asks and concludes; the request in between is the runner's.
 
-    `answered_by` counts the answers by model, version and digest.
+    `answered_by` counts the answers by model, version and digest, `drift` what lies outside of the training
+    range. `bindings` None means that there is nobody to ask.
     """
+
+    __slots__ = (
+        "_answered_by",
+        "_bindings",
+        "_drift",
+        "_features",
+        "_limits",
+        "_made_with",
+        "_processor",
+        "_ranges",
+        "_stale_after",
+        "_told",
+        "emission",
+        "executor",
+    )
 
     def __init__(
         self,
@@ -78,21 +65,30 @@ class LearnedStrategy:
         features: FeatureRow,
         bindings: Bindings | None,
         answered_by: Counter[tuple[str, int, str]],
+        drift: DriftCounts,
     ) -> None:
         self.executor = executor
+        self.emission: Emission | None = None
         self._processor = processor
         self._features = features
         self._bindings = bindings
         self._answered_by = answered_by
+        self._drift = drift
+        self._limits = limits_of(processor)
+        threshold = getattr(processor, "confidence_threshold", None)
+        self._made_with = {} if threshold is None else {"confidence_threshold": threshold}
         self._told: Binding | None = None
+        self._stale_after: datetime | None = None
+        self._ranges: Ranges = ()
 
     def ask(self, tick: MarketTick, sheet: QuestionSheet) -> Asked | Outcome:
         """Write this tick's row on the sheet; or return why nothing is asked."""
-        row = self._features.row
+        features = self._features
+        row = features.row
         if row is None:
             return self._without_row(tick)
         if self._bindings is None:
-            return self.executor.no_signal(tick, Reason.UNAVAILABLE, "this runner has no sidecar")
+            return self.executor.no_signal(tick, Reason.UNAVAILABLE, "this runner has no sidecar to ask")
         binding = self._bindings.of(self.executor.strategy_id)
         if isinstance(binding, Unbound):
             return self.executor.no_signal(tick, binding.reason, binding.detail)
@@ -100,8 +96,17 @@ class LearnedStrategy:
             problem = self._tell(tick, binding)
             if problem is not None:
                 return problem
-        if self._features.has_infinity or not (self._features.finite or binding.accepts_nan):
+        if self._stale_after is not None and tick.timestamp > self._stale_after:
+            return self.executor.no_signal(tick, Reason.MODEL_STALE, self._age(tick, binding))
+        if features.has_infinity or not (features.finite or binding.accepts_nan):
             return self.executor.no_signal(tick, Reason.NON_FINITE, self._non_finite(row))
+        if self._ranges:
+            self._drift.rows += 1
+            outside = features.outside(self._ranges)
+            if outside:
+                self._drift.count(outside)
+                if self._limits.outside_training_range == REFUSE:
+                    return self.executor.no_signal(tick, Reason.OUT_OF_RANGE, self._outside(outside))
         model = self._processor.model
         place = sheet.add((model.name, model.version, binding.contract_hash), row)
         return Asked(binding, row, place)
@@ -109,32 +114,47 @@ class LearnedStrategy:
     def conclude(
         self, tick: MarketTick, asked: Asked, answer: Answer, provenance: Mapping[str, Any]
     ) -> Outcome:
-        """Turn the answer to what was asked into an outcome; `provenance` goes into a signal's metadata."""
+        """Turn the answer to what was asked into an outcome.
+
+        What answered, and `provenance`, go into the outcome's metadata whether or not it is a signal.
+        """
         if isinstance(answer, Refusal):
             if answer.reason in DOUBTFUL:
                 self._doubt()
             return self.executor.no_signal(tick, answer.reason, answer.detail)
         self._answered_by[answer.model, answer.version, answer.digest] += 1
-        if answer.contract_hash != asked.bound.contract_hash:
+        bound = asked.bound
+        if answer.contract_hash != bound.contract_hash:
             self._doubt()
             return self.executor.no_signal(
                 tick,
                 Reason.CONTRACT_MISMATCH,
                 f"version {answer.version} of {answer.model!r} answered under contract "
-                f"{answer.contract_hash[:12]}, bound to {asked.bound.contract_hash[:12]}",
+                f"{answer.contract_hash[:12]}, bound to {bound.contract_hash[:12]}",
+                {**made_by(answer), **provenance},
             )
-        if asked.bound is not self._told:  # a later tick, asked before this one was answered, told another
-            problem = self._tell(tick, asked.bound)
+        if self._bindings is not None and (answer.digest, answer.version) != (bound.digest, bound.version):
+            self._bindings.saw(answer.model, answer.version, answer.digest)
+        if bound is not self._told:  # a later tick, asked before this one was answered, told another
+            problem = self._tell(tick, bound)
             if problem is not None:
                 return problem
+        metadata = {
+            **made_by(answer),
+            "features": self._features.named(asked.row),
+            **self._made_with,
+            **provenance,
+        }
         try:
-            prediction = asked.bound.read_row(answer, asked.place.row)
+            prediction = bound.read_row(answer, asked.place.row)
+            probabilities = prediction.probabilities
+            if probabilities and bound.meanings is not None:
+                metadata["probability"] = max(probabilities)
+                metadata["probabilities"] = dict(zip(bound.meanings.classes, probabilities, strict=True))
             result = self._processor.interpret(tick, asked.row, prediction)
-            if isinstance(result, SignalResult):
-                provenance = {**self._made_by(asked, answer, prediction.probabilities), **provenance}
-            return self.executor.outcome_of(tick, result, provenance)
+            return self.executor.outcome_of(tick, result, metadata)
         except Exception as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
-            return self.executor.processor_error(tick, error)
+            return self.executor.processor_error(tick, error, metadata)
 
     def _without_row(self, tick: MarketTick) -> Outcome:
         if self._features.error is not None:
@@ -147,6 +167,14 @@ class LearnedStrategy:
                 self._processor.bind(binding.meanings)
             except Exception as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
                 return self.executor.processor_error(tick, error)
+        limit = self._limits.max_model_age
+        if limit is None:
+            self._stale_after = None
+        elif binding.trained_at is None:
+            self._stale_after = BEFORE_ALL_TICKS
+        else:
+            self._stale_after = _later(binding.trained_at, limit)
+        self._ranges = _widened(binding.training_ranges, self._limits.training_range_margin)
         self._told = binding
         return None
 
@@ -158,15 +186,41 @@ class LearnedStrategy:
         named = zip(self._processor.features.names, row.tolist(), strict=True)
         return ", ".join(f"{name} is {value}" for name, value in named if not math.isfinite(value))
 
-    def _made_by(self, asked: Asked, answer: Prediction, probabilities: tuple[float, ...]) -> dict[str, Any]:
-        made_by: dict[str, Any] = {
-            "model": answer.model,
-            "version": answer.version,
-            "digest": answer.digest,
-            "contract_hash": answer.contract_hash,
-            "features": dict(zip(self._processor.features.names, asked.row.tolist(), strict=True)),
-        }
-        if probabilities and asked.bound.meanings is not None:
-            made_by["probability"] = max(probabilities)
-            made_by["probabilities"] = dict(zip(asked.bound.meanings.classes, probabilities, strict=True))
-        return made_by
+    def _outside(self, outside: Outside) -> str:
+        names, values = self._processor.features.names, self._features.values
+        return ", ".join(
+            f"{names[place]} is {values[place]:.6g}, "
+            f"trained on {self._ranges[place][0]:.6g} to {self._ranges[place][1]:.6g}"
+            for place, _ in outside
+        )
+
+    def _age(self, tick: MarketTick, binding: Bound) -> str:
+        model = f"model {self._processor.model.name!r} version {binding.version}"
+        limit = self._limits.max_model_age
+        if binding.trained_at is None or limit is None:
+            return f"{model} does not say when it was trained, and max_model_age_days is set"
+        age_days = (tick.timestamp - binding.trained_at) / DAY
+        return f"{model} was trained {age_days:.1f} days before this tick, more than {limit / DAY:g}"
+
+
+def made_by(answer: Prediction) -> dict[str, Any]:
+    """Return which bytes answered, in the fields of an outcome's metadata."""
+    return {
+        "model": answer.model,
+        "version": answer.version,
+        "digest": answer.digest,
+        "contract_hash": answer.contract_hash,
+    }
+
+
+def _later(instant: datetime, by: timedelta) -> datetime | None:
+    try:
+        return instant + by
+    except OverflowError:  # beyond the year 9999
+        return None
+
+
+def _widened(ranges: Ranges, margin: float) -> Ranges:
+    if not margin:
+        return ranges
+    return tuple((low - margin * (high - low), high + margin * (high - low)) for low, high in ranges)

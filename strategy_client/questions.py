@@ -33,12 +33,13 @@ class QuestionSheet:
     """Collects rows for any number of strategies and ticks. Equal rows for one model are asked once.
 
     `apart` makes a question of each row, so that a model runs it as it runs the row of a single tick: what it
-    answers to the rows of a batch may differ from that in the last bits.
+    answers to the rows of a batch may differ from that in the last bits. `size_bytes` is what the rows take.
     """
 
-    __slots__ = ("_apart", "_groups")
+    __slots__ = ("_apart", "_groups", "size_bytes")
 
     def __init__(self, *, apart: bool = False) -> None:
+        self.size_bytes = 0
         self._apart = apart
         # Of a group apart the key ends with its row, of any other with nothing.
         self._groups: dict[tuple[ModelKey, bytes], _Group] = {}
@@ -57,6 +58,7 @@ class QuestionSheet:
         if place is None:
             place = group.places[content] = Place(group.index, len(group.rows))
             group.rows.append(row)
+            self.size_bytes += len(content)
         return place
 
     def questions(self) -> list[Question]:

@@ -136,11 +136,7 @@ class StrategyRunner:
         second tick may be begun before the first is finished: nothing of a tick depends on an answer.
         """
         pending = self.prepare(tick)
-        if pending.sheet and self._predictor is not None:
-            pending.sent_ns = self._now_ns()
-            pending.answers = self._predictor.submit(
-                pending.sheet.questions(), pending.sent_ns + self._deadline_ns
-            )
+        self._send(pending)
         self.decide(pending)
         return pending
 
@@ -191,6 +187,15 @@ class StrategyRunner:
         provenance = {"latency_us": latency_us, "request_id": pending.answers.request_id}
         return self.conclude(pending, answers, provenance)
 
+    def ask_again(self, pending: PendingTick) -> None:
+        """Send what a tick asks as a request of its own, where the one that it shared was not answered."""
+        pending.sheet = QuestionSheet()
+        for slot, strategy in enumerate(pending.strategies):
+            asked = pending.slots[slot]
+            if isinstance(asked, Asked) and isinstance(strategy, LearnedStrategy):
+                pending.slots[slot] = strategy.ask_again(asked, pending.sheet)
+        self._send(pending)
+
     def conclude(
         self, pending: PendingTick, answers: Sequence[Answer], provenance: Mapping[str, Any]
     ) -> list[Outcome]:
@@ -210,6 +215,13 @@ class StrategyRunner:
             strategy.executor.count(outcome)
             outcomes.append(outcome)
         return outcomes
+
+    def _send(self, pending: PendingTick) -> None:
+        if pending.sheet and self._predictor is not None:
+            pending.sent_ns = self._now_ns()
+            pending.answers = self._predictor.submit(
+                pending.sheet.questions(), pending.sent_ns + self._deadline_ns
+            )
 
     def _add(self, executor: StrategyExecutor, token: int) -> None:
         processor = executor.processor
