@@ -12,6 +12,7 @@ import typer
 
 from strategy_client.commands.check import check
 from strategy_client.commands.replay import replay
+from strategy_client.commands.report import report
 
 app = typer.Typer(
     name="strategy-client",
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(replay)
 app.command()(check)
+app.command()(report)
 
 
 def main() -> None:

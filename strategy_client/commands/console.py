@@ -13,6 +13,8 @@ from strategy_client.configuration import ConfigurationError
 from strategy_client.predictor.channel import TargetError
 from strategy_client.predictor.security import SecurityError
 from strategy_client.predictor.status import InferenceError
+from strategy_client.report.document import ReportError
+from strategy_client.report.recorded_folder import RecordingError
 from strategy_client.sidecar.own_sidecar import SidecarError
 from strategy_client.sources.bad_line import BadFileError, BadLineError
 
@@ -34,7 +36,9 @@ def reporting() -> Iterator[None]:
         fail(error, 2)
     except OSError as error:
         fail(error, 2)
-    except (SidecarError, InferenceError) as error:
+    except RecordingError as error:
+        fail(error, 2)
+    except (SidecarError, InferenceError, ReportError) as error:
         fail(error, 1)
 
 

@@ -1,0 +1,174 @@
+"""What the page is told: every number of it follows from the recording."""
+
+import json
+from decimal import Decimal
+
+import pytest
+from recorded_session import DIGESTS, answered, market, no_signal, signal, write_session
+
+from strategy_client.events import MarketTick, Reason
+from strategy_client.report.document import payload, write_report
+from strategy_client.report.recorded_folder import read_recording
+
+HOSTILE = "</script><script>alert(1)</script>&{{payload}}"
+
+
+def drawn(folder, ticks, **more):
+    """Return the payload of a session."""
+    return payload(read_recording(write_session(folder, ticks, **more)), "a session")
+
+
+def table(page, title):
+    """Return a table's rows as mappings."""
+    [found] = [each for each in page["tables"] if each["title"] == title]
+    return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
+
+
+def test_signals_that_follow_one_another_are_one_mark(tmp_path):
+    """A mark says how many signals it stands for; a pause or the other side begins a new one."""
+    sides = ["BUY", "BUY", None, "BUY", "SELL", "SELL", "SELL"]
+    ticks = [
+        (tick, [signal("s", tick, side) if side else no_signal("s", tick, Reason.HOLD)])
+        for tick, side in zip(market(7), sides, strict=True)
+    ]
+    [strategy] = drawn(tmp_path, ticks)["instruments"][0]["strategies"]
+    buys, sells = strategy["signals"]["BUY"], strategy["signals"]["SELL"]
+    assert [(mark["n"], mark["signals"], mark["price"]) for mark in buys] == [(0, 2, 100.0), (3, 1, 103.0)]
+    assert [(mark["n"], mark["signals"]) for mark in sells] == [(4, 3)]
+
+
+def test_marks_are_bounded_and_add_up(tmp_path):
+    """However often a strategy changes its mind, the marks are few and stand for all signals."""
+    ticks = [
+        (tick, [signal("s", tick, "BUY") if number % 2 else no_signal("s", tick, Reason.HOLD)])
+        for number, tick in enumerate(market(6_000))
+    ]
+    [strategy] = drawn(tmp_path, ticks)["instruments"][0]["strategies"]
+    marks = strategy["signals"]["BUY"]
+    assert len(marks) <= 600
+    assert sum(mark["signals"] for mark in marks) == sum(mark["runs"] for mark in marks) == 3_000
+
+
+def test_outcomes_over_time_add_up_to_the_ticks(tmp_path):
+    """Each part's counts are of its ticks only, and all parts together are the strategy's outcomes."""
+    ticks = [
+        (
+            tick,
+            [
+                no_signal("early", tick, Reason.WARMING_UP if number < 300 else Reason.HOLD),
+                signal("late", tick, "SELL"),
+            ],
+        )
+        for number, tick in enumerate(market(1_000))
+    ]
+    outcomes = drawn(tmp_path, ticks)["instruments"][0]["outcomes"]
+    early = outcomes["counts"]["early"]
+    assert sum(early["WARMING_UP"]) == 300
+    assert sum(early["HOLD"]) == 700
+    assert sum(outcomes["counts"]["late"]["SELL"]) == 1_000
+    first_hold = next(at for at, count in enumerate(early["HOLD"]) if count)
+    assert outcomes["n"][first_hold] <= 300 <= outcomes["end"]["n"][first_hold]
+
+
+def test_versions_are_bands(tmp_path):
+    """A band reaches from a version's first answer to its last one before another's."""
+    ticks = [
+        (tick, [no_signal("s", tick, Reason.BELOW_THRESHOLD, **answered(1 if number < 6 else 2, 0.5))])
+        for number, tick in enumerate(market(10))
+    ]
+    page = drawn(tmp_path, ticks)
+    [strategy] = page["instruments"][0]["strategies"]
+    assert [(band["version"], band["digest"], band["n"], band["answers"]) for band in strategy["bands"]] == [
+        (1, DIGESTS[0][:12], [0, 5], 6),
+        (2, DIGESTS[1][:12], [6, 9], 4),
+    ]
+    assert strategy["threshold"] == 0.6
+    assert strategy["probability"]["y"] == [0.5] * 10
+    assert [
+        (row["version"], row["answers"], row["first tick"], row["last tick"])
+        for row in table(page, "Model versions")
+    ] == [
+        (1, 6, 0, 5),
+        (2, 4, 6, 9),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reason", "tone", "words"),
+    [
+        (Reason.HOLD, "good", "every question was answered"),
+        (Reason.OUT_OF_RANGE, "warn", "some ticks could not be used"),
+        (Reason.DEADLINE_EXCEEDED, "bad", "some ticks went without an answer"),
+        (Reason.PROCESSOR_ERROR, "bad", "some ticks went without an answer"),
+    ],
+)
+def test_the_verdict_is_the_worst_that_came(tmp_path, reason, tone, words):
+    """A person is told first whether to look closer, and at which strategy."""
+    ticks = [
+        (tick, [no_signal("calm", tick, Reason.HOLD), no_signal("s", tick, reason)]) for tick in market(3)
+    ]
+    verdict = drawn(tmp_path, ticks)["verdict"]
+    assert verdict["tone"] == tone
+    assert words in verdict["text"]
+    named = [point for point in verdict["points"] if point.startswith(f"{reason.value}, 3 times")]
+    assert len(named) == (tone != "good")
+    assert all("(s)" in point for point in named)
+
+
+def test_every_reason_is_known_to_the_verdict_or_nobodys_failure():
+    """A reason that is added to the list must be placed, else the page would call its ticks answered."""
+    from strategy_client.report.account import CAUTIONS, FAILURES
+
+    quiet = {"HOLD", "BELOW_THRESHOLD", "WARMING_UP", "DISABLED"}
+    assert {reason.value for reason in Reason} == quiet | FAILURES.keys() | CAUTIONS.keys()
+
+
+def test_each_instrument_has_its_own_charts(tmp_path):
+    """A strategy on two instruments is drawn on each with that one's ticks only."""
+    ticks = [*market(4, token=5), *market(2, token=6)]
+    page = drawn(tmp_path, [(tick, [signal("s", tick, "BUY")]) for tick in ticks])
+    assert [(each["token"], each["ticks"], each["price"]["n"]) for each in page["instruments"]] == [
+        (5, 4, [0, 1, 2, 3]),
+        (6, 2, [4, 5]),
+    ]
+    assert [mark["signals"] for mark in page["instruments"][1]["strategies"][0]["signals"]["BUY"]] == [2]
+    assert table(page, "Outcomes")[0]["ticks"] == 6
+
+
+def test_latency_is_of_the_ticks_it_was_measured_on(tmp_path):
+    """Median, 99th percentile and longest of each part, in microseconds."""
+    page = drawn(tmp_path, [(tick, []) for tick in market(4)], latency_ns=[1_000, 5_000, 3_000, 9_000])
+    latency = page["instruments"][0]["latency"]
+    assert latency["longest"] == [1.0, 5.0, 3.0, 9.0]
+
+
+def test_the_page_stands_by_itself_and_holds_no_script_of_a_users(tmp_path):
+    """One file without a reference to another, in which a hostile name is text only."""
+    tick = market(1)[0]
+    folder = write_session(tmp_path / "out", [(tick, [signal(HOSTILE, tick, "BUY")])])
+    write_report(read_recording(folder), folder / "report.html", HOSTILE)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "alert(1)</script>" not in page
+    head, _, rest = page.partition('<script id="payload" type="application/json">')
+    told = json.loads(rest.partition("</script>")[0])
+    assert told["title"] == HOSTILE
+    assert "src=" not in head
+    assert "<link" not in head
+
+
+def test_a_tick_that_was_refused_is_drawn_as_a_gap(tmp_path):
+    """A price that is no number leaves a gap and breaks nothing."""
+    ticks = market(3)
+    bad = MarketTick(1, Decimal("NaN"), ticks[1].timestamp)
+    page = drawn(
+        tmp_path,
+        [(tick, [no_signal("s", tick, Reason.NON_FINITE)]) for tick in (ticks[0], bad, ticks[2])],
+    )
+    assert page["instruments"][0]["price"]["y"] == [100.0, None, 102.0]
+
+
+def test_a_session_without_a_tick_is_a_page_too(tmp_path):
+    """Nothing came: the page says so."""
+    page = drawn(tmp_path, [])
+    assert page["span"] == "No tick."
+    assert page["instruments"] == []
