@@ -11,12 +11,22 @@ SignalType = Literal["BUY", "SELL", "HOLD"]
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """The event that brought a tick, where a bus did. The signals of the tick carry these ids on."""
+
+    event_id: str
+    correlation_id: str
+    trace_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class MarketTick:
     """One market observation of one instrument.
 
     `timestamp` is the exchange's and has a zone; `last_price` is in the instrument's currency. Everything
     after `timestamp` may be missing: no feature may assume volume or depth. `received_ns` is a reading of
-    `time.monotonic_ns` from when a live tick came in; a recorded one has none.
+    `time.monotonic_ns` from when a live tick came in; a recorded one has none. `cause` is the event that it
+    came in, where it came in one.
     """
 
     instrument_token: int
@@ -39,6 +49,7 @@ class MarketTick:
     mode: str | None = None
     tradable: bool | None = None
     received_ns: int | None = None
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from strategy_client.events import Signal
+from strategy_client.events import Cause, Signal
 
 
 class SignalSink(Protocol):
@@ -12,8 +12,8 @@ class SignalSink(Protocol):
     there on is retried, counted and logged by the sink.
     """
 
-    def send(self, signal: Signal) -> None:
-        """Take a signal; returns at once and never raises."""
+    def send(self, signal: Signal, cause: Cause | None = None) -> None:
+        """Take a signal, and the event that brought its tick; returns at once and never raises."""
         ...
 
     def close(self, timeout_s: float = 5.0) -> None:

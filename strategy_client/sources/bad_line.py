@@ -25,10 +25,13 @@ class BadFileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """Where a line is wrong and how. `line` counts from 1; in a Parquet file it is the row."""
+    """Where a line is wrong and how. `line` counts from 1; in a Parquet file it is the row.
+
+    Of a message, `path` is the topic or stream on its bus and `line` the position in it.
+    """
 
     path: Path
-    line: int
+    line: int | str
     field: str
     expected: str
     came: str
@@ -57,7 +60,7 @@ class BadLines:
         """The first ones, at most twenty."""
         return tuple(self._kept)
 
-    def add(self, path: Path, line: int, error: FieldError) -> None:
+    def add(self, path: Path, line: int | str, error: FieldError) -> None:
         """Take note of a line that cannot be used."""
         bad = BadLine(path, line, error.field, error.expected, error.came)
         if self._strict:
