@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -42,10 +42,16 @@ class OwnSidecar:
     Linux), and the folder stays. The folder that was copied is never written to. Raises SidecarError
     where `models` is no folder.
 
-    A file may replace one of another contract only for the models in `allow_contract_change`.
+    A file may replace one of another contract only for the models in `allow_contract_change`. `environment`
+    is added to this process's, for settings that have no flag.
     """
 
-    def __init__(self, models: Path, allow_contract_change: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        models: Path,
+        allow_contract_change: Collection[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         if not models.is_dir():
             raise SidecarError(f"{models}: expected a folder of models, there is none")
         if not model_names(models):
@@ -56,6 +62,7 @@ class OwnSidecar:
         self.target = f"unix:{self._folder / 'sidecar.sock'}"
         self._copied_from = models
         self._allow_contract_change = tuple(allow_contract_change)
+        self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -100,7 +107,7 @@ class OwnSidecar:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._environment},
             )
 
     def wait_ready(self, client: InferenceClient, timeout_s: float = START_TIMEOUT_S) -> Description:
