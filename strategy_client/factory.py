@@ -30,10 +30,18 @@ ALIASES: Final[Mapping[str, str]] = {
     "MLMeanReversionProcessor": "ml_mean_reversion",
     "MLBreakoutProcessor": "ml_breakout",
 }
+# Types that only Alpha Panda has: they run where it can be imported, by its own functions of these names.
+ALPHA_PANDA: Final[Mapping[str, str]] = {
+    name: f"strategies.implementations.{name}.create_{name}_processor"
+    for name in ("rsi", "hybrid_momentum", "hybrid_mean_reversion", "low_frequency_demo")
+}
 
 
 class StrategyFactory:
-    """Makes processors; knows the built-in types and those registered with it."""
+    """Makes processors; knows the built-in types and those registered with it.
+
+    A type of Alpha Panda's that is not built in is made by Alpha Panda itself, where that is installed.
+    """
 
     def __init__(self) -> None:
         self._paths = {**BUILT_IN, **{alias: BUILT_IN[name] for alias, name in ALIASES.items()}}
@@ -69,7 +77,7 @@ class StrategyFactory:
         return processor
 
     def _resolve(self, strategy_type: str) -> CreateProcessor:
-        path = self._paths.get(strategy_type, strategy_type)
+        path = self._paths.get(strategy_type) or ALPHA_PANDA.get(strategy_type, strategy_type)
         module, _, function = path.rpartition(".")
         if not module:
             known = ", ".join(sorted(self._paths))
@@ -83,9 +91,15 @@ class StrategyFactory:
         try:
             create = import_named(module, function)
         except ImportError as error:
-            raise ConfigurationError(
-                Problem("strategy_type", f"{path!r} cannot be imported: {error}")
-            ) from error
+            text = f"{path!r} cannot be imported: {error}"
+            if path == ALPHA_PANDA.get(strategy_type):
+                near = did_you_mean(strategy_type, self._paths)
+                text = (
+                    f"{strategy_type!r} is a type of Alpha Panda's own{near}, and {text}; begin this where "
+                    f"Alpha Panda lies, with PYTHONPATH=., or name one of {', '.join(sorted(self._paths))}, "
+                    f"or the path of a function, module.create_x_processor"
+                )
+            raise ConfigurationError(Problem("strategy_type", text)) from error
         if not callable(create):
             raise ConfigurationError(Problem("strategy_type", f"{path!r} is no function"))
         return cast("CreateProcessor", create)

@@ -16,7 +16,9 @@ from strategy_client.processors.parameter import MAX_POSITION, integer, number, 
 class MomentumOptions:
     """`momentum_threshold` is a relative change, `lookback_periods` in ticks, `position_size` in units."""
 
-    momentum_threshold: float = number(0.02, expected="a number above 0", fits=lambda value: value > 0)
+    momentum_threshold: float = number(
+        0.02, aliases=("threshold",), expected="a number above 0", fits=lambda value: value > 0
+    )
     lookback_periods: int = integer(10, aliases=("lookback_period",), least=2, most=MAX_WINDOW)
     position_size: int = integer(100, aliases=("max_position_size",), least=1, most=MAX_POSITION)
 

@@ -100,6 +100,10 @@ class Section:
             return None
         return Section(self._origin, (*self._place, key), value, self._problems)
 
+    def below(self, key: str, value: Mapping[str, Any]) -> "Section":
+        """Return a reader of a mapping that was taken from under a key; it need not be read to its end."""
+        return Section(self._origin, (*self._place, key), value, self._problems)
+
     def finish(self) -> None:
         """Keep a problem for each key that nothing asked for."""
         for key in self._values:
@@ -162,6 +166,16 @@ def read_decimal(value: object) -> Decimal:
     number = Decimal(str(value))
     # A number that no float holds has no place in a quantity or a limit.
     if not (number.is_finite() and math.isfinite(float(number)) and float(number) > 0):
+        raise ValueError
+    return number
+
+
+def read_seconds(value: object) -> float:
+    """Take a finite number from 0, or its text."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError
+    number = float(value)
+    if not 0 <= number < math.inf:
         raise ValueError
     return number
 

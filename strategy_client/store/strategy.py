@@ -2,10 +2,17 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from strategy_client.configuration import ConfigurationError, Problem, StrategyConfig, did_you_mean
+from strategy_client.configuration import (
+    ConfigurationError,
+    EmissionConfig,
+    Problem,
+    StrategyConfig,
+    did_you_mean,
+)
 from strategy_client.factory import StrategyFactory
 from strategy_client.store.section import (
     FLAG,
@@ -16,6 +23,7 @@ from strategy_client.store.section import (
     read_decimal,
     read_list,
     read_positive_integer,
+    read_seconds,
     read_some,
     read_whole_number,
 )
@@ -65,6 +73,19 @@ BROKERS: Final = Kind(
 )
 
 
+# What stands under `parameters` for the runner: a table has no other place for it.
+OURS: Final = ("emission", "risk_limits")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """`parameters`, taken apart."""
+
+    for_factory: Mapping[str, Any]
+    limits: dict[str, Any]
+    emission: EmissionConfig
+
+
 class StrategyReader:
     """Reads strategies and tries their types and parameters out; `notes` are what means nothing to us."""
 
@@ -77,13 +98,18 @@ class StrategyReader:
         """Take the keys of one strategy in a file; problems are kept in the section."""
         name = section.need("strategy_name", NAME, "")
         strategy_type = self._type(section)
+        parameters = self.read_parameters(section)
+        limits = _risk_limits(section)
+        if limits and parameters.limits:
+            section.fault(("risk_limits",), "stands under parameters too; expected it once")
         config = StrategyConfig(
             strategy_id=name,
             strategy_type=strategy_type,
-            parameters=section.take("parameters", MAPPING, {}),
+            parameters=parameters.for_factory,
             active_brokers=section.take("brokers", BROKERS, DEFAULT_BROKERS),
             instrument_tokens=_tokens(section),
-            **_risk_limits(section),
+            **(parameters.limits | limits),
+            emission=parameters.emission,
             enabled=section.take("enabled", FLAG, default=True),
             description=section.take("description", TEXT, ""),
             tags=section.take("tags", TEXTS, ()),
@@ -91,6 +117,15 @@ class StrategyReader:
         _note_ignored(section, notes)
         self.try_out(section, config)
         return config
+
+    def read_parameters(self, section: Section) -> "Parameters":
+        """Take `parameters`, and out of it what is the runner's and not the processor's."""
+        given = section.take("parameters", MAPPING, {})
+        inner = section.below("parameters", given)
+        emission = _emission(inner)
+        limits = _risk_limits(inner)
+        own = {key: value for key, value in given.items() if key not in OURS}
+        return Parameters(own, limits, emission)
 
     def try_out(self, section: Section, config: StrategyConfig) -> None:
         """Make the processor once; what is wrong with its type or parameters is kept in the section."""
@@ -100,7 +135,7 @@ class StrategyReader:
         if key not in self._made:
             self._made[key] = self._problems(config.strategy_type, config.parameters)
         for problem in self._made[key]:
-            section.fault(tuple(problem.place.split(".", 1)), problem.text)
+            section.fault(tuple(problem.place.split(".")) if problem.place else (), problem.text)
 
     def forget_wrong(self) -> None:
         """Try again at the next reading what could not be made: a module may be there by then."""
@@ -134,6 +169,18 @@ def _tokens(section: Section) -> tuple[int, ...]:
         return section.take("instrument_tokens", TOKENS, tokens)
     tokens = section.need("instrument_tokens", TOKENS, ())
     return section.take("instruments", TOKENS, tokens)
+
+
+def _emission(section: Section) -> EmissionConfig:
+    rules = section.section("emission")
+    if rules is None:
+        return EmissionConfig()
+    emission = EmissionConfig(
+        edge_trigger=rules.take("edge_trigger", FLAG, default=False),
+        cooldown_s=rules.take("cooldown_s", Kind("a number of seconds, 0 or more", read_seconds), 0.0),
+    )
+    rules.finish()
+    return emission
 
 
 def _risk_limits(section: Section) -> dict[str, Any]:
