@@ -197,6 +197,8 @@ class FakeSidecar:
         rows = np.frombuffer(part.features, dtype="<f4")
         if len(rows) != part.rows * len(model.feature_names):
             return _refuse(part, grpc.StatusCode.INVALID_ARGUMENT, f"expected {len(model.feature_names)}")
+        if model.nan_policy == pb.Contract.REFUSE and np.isnan(rows).any():
+            return _refuse(part, grpc.StatusCode.INVALID_ARGUMENT, "takes no NaN")
         outputs = [
             pb.Tensor(
                 name=name, datatype=DATATYPES[values.dtype.name], shape=values.shape, raw=values.tobytes()

@@ -8,13 +8,15 @@ from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Final, Self
 
+from numpy.typing import ArrayLike
+
 from strategy_client.events import Reason
 from strategy_client.predictor.breaker import BreakerState
 from strategy_client.predictor.channel import TargetError
 from strategy_client.predictor.client import READY_POLL_S, InferenceClient, what_is_not_ready
 from strategy_client.predictor.connection import ConnectionOptions, PredictorCounts, SettledAnswers
 from strategy_client.predictor.description import Description
-from strategy_client.predictor.port import Answer, PendingAnswers, Question, Refusal
+from strategy_client.predictor.port import Answer, PendingAnswers, Prediction, Question, Refusal
 from strategy_client.predictor.preference import Health, Preference
 from strategy_client.predictor.security import Security
 from strategy_client.predictor.status import InferenceError, SidecarUnavailableError, UnauthenticatedError
@@ -140,6 +142,13 @@ class Endpoints:
             refusals.append(refusal)
         told = "; ".join(dict.fromkeys(refusal.detail for refusal in refusals))
         return SettledAnswers([Refusal(refusals[0].reason, told)] * len(questions))
+
+    def predict(
+        self, model: str, rows: ArrayLike, version: int = 0, contract_hash: str = "", timeout_s: float = 1.0
+    ) -> Prediction:
+        """Ask one model of the target in use, no other, and wait; see `InferenceClient.predict`."""
+        client = self._in_use() or self._clients[0]
+        return client.predict(model, rows, version, contract_hash, timeout_s)
 
     def describe(self, models: Sequence[str] = (), timeout_s: float = 5.0) -> Description:
         """Return what the target in use serves; where none is in use, what the first that answers does.

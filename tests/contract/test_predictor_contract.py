@@ -1,4 +1,4 @@
-"""What every sidecar answers to our client: the tests' fake and the real process, by the same suite."""
+"""What every predictor answers: clients of the tests' fake and of real processes, and the fake for users."""
 
 import contextlib
 import time
@@ -14,6 +14,7 @@ from strategy_client.events import Reason
 from strategy_client.features import FeatureSet
 from strategy_client.predictor.client import InferenceClient
 from strategy_client.predictor.description import OutputKind, VersionState
+from strategy_client.predictor.endpoints import Endpoints
 from strategy_client.predictor.port import Answer, Prediction, Question, Refusal
 from strategy_client.predictor.status import (
     ContractMismatchError,
@@ -22,7 +23,10 @@ from strategy_client.predictor.status import (
     SidecarUnavailableError,
 )
 from strategy_client.sidecar.own_sidecar import OwnSidecar
+from strategy_client.testing import FakeModel as FakeUsersModel
+from strategy_client.testing import FakePredictor
 
+Client = InferenceClient | Endpoints | FakePredictor
 NAMES = momentum_features(MOMENTUM_LOOKBACK)
 ROW = [0.01, 0.002, 0.0005, 100.0, 20.0]
 FIVE_S = 5 * 10**9
@@ -46,20 +50,40 @@ def real(models: Path) -> Iterator[InferenceClient]:
         yield client
 
 
-@pytest.fixture(scope="module", params=["fake", "real"])
-def client(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[InferenceClient]:
-    """Connect to each of the two."""
+@contextlib.contextmanager
+def endpoints() -> Iterator[Endpoints]:
+    """Connect to two of the tests' fakes as to one, the preferred one dead."""
+    served = {"up": FakeModel(NAMES, FeatureSet(NAMES).window)}
+    with (
+        FakeSidecar(served) as dead,
+        FakeSidecar(served) as alive,
+        Endpoints([dead.target, alive.target]) as client,
+    ):
+        dead.stop()
+        client.wait_ready()
+        yield client
+
+
+@contextlib.contextmanager
+def predictor() -> Iterator[FakePredictor]:
+    """Make the one that is for users' tests."""
+    yield FakePredictor({"up": FakeUsersModel(NAMES, [0.3, 0.7])}, time.monotonic_ns)
+
+
+@pytest.fixture(scope="module", params=["fake", "real", "endpoints", "predictor"])
+def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """Connect to each."""
+    kinds = {"fake": fake, "endpoints": endpoints, "predictor": predictor}
     models = tmp_path_factory.mktemp("contract") / "models"
-    with fake() if request.param == "fake" else real(models) as connected:
+    with real(models) if request.param == "real" else kinds[request.param]() as connected:
         yield connected
 
 
-def ask(client: InferenceClient, *questions: Question) -> list[Answer]:
+def ask(client: Client, *questions: Question) -> list[Answer]:
     """Return the answers to questions of one request."""
     pending = client.submit(questions, time.monotonic_ns() + FIVE_S)
     answers = list(pending.result())
+    assert pending.settled
     assert list(pending.result()) == answers, "asked again, it says the same"
     return answers
 
@@ -76,7 +100,7 @@ def reason(answer: Answer) -> Reason:
     return answer.reason
 
 
-def test_prediction_names_what_made_it(client: InferenceClient) -> None:
+def test_prediction_names_what_made_it(client: Client) -> None:
     """A prediction has version, digest, contract hash and one row of outputs a row asked."""
     (answer,) = ask(client, Question("up", rows(3)))
     assert isinstance(answer, Prediction)
@@ -90,7 +114,7 @@ def test_prediction_names_what_made_it(client: InferenceClient) -> None:
             assert answer.outputs[output.name].sum(axis=1) == pytest.approx([1, 1, 1], abs=1e-5)
 
 
-def test_parts_have_their_own_status_in_order(client: InferenceClient) -> None:
+def test_parts_have_their_own_status_in_order(client: Client) -> None:
     """One part that cannot be answered leaves the others answered."""
     answers = ask(
         client,
@@ -107,7 +131,29 @@ def test_parts_have_their_own_status_in_order(client: InferenceClient) -> None:
     assert reason(answers[4]) is Reason.CONTRACT_MISMATCH
 
 
-def test_bound_contract_is_answered(client: InferenceClient) -> None:
+@pytest.mark.parametrize("features", [np.zeros(5, np.float32), np.zeros((0, 5), np.float32)])
+def test_rows_of_another_rank_are_refused(client: Client, features: np.ndarray) -> None:
+    """Features that are no rows, or none, are CONTRACT_MISMATCH and not sent; `submit` never raises."""
+    pending = client.submit([Question("up", features)], time.monotonic_ns() + FIVE_S)
+    assert (reason(pending.result()[0]), pending.request_id) == (Reason.CONTRACT_MISMATCH, "")
+
+
+def test_nan_is_refused_where_the_contract_says_so(client: Client) -> None:
+    """A row with NaN is CONTRACT_MISMATCH; no row of its question is answered."""
+    features = rows(2)
+    features[1, 0] = np.nan
+    (answer,) = ask(client, Question("up", features))
+    assert reason(answer) is Reason.CONTRACT_MISMATCH
+
+
+def test_counts_say_what_happened(client: Client) -> None:
+    """A request that was answered is counted as one, whatever its parts say."""
+    before = client.counts
+    ask(client, Question("up", rows()), Question("unknown", rows()))
+    assert (client.counts.requests, client.counts.answered) == (before.requests + 1, before.answered + 1)
+
+
+def test_bound_contract_is_answered(client: Client) -> None:
     """A question under the served contract's hash, and of the served version, is answered."""
     served = client.describe(["up"]).models["up"].find()
     assert served is not None
@@ -116,7 +162,7 @@ def test_bound_contract_is_answered(client: InferenceClient) -> None:
     assert isinstance(answer, Prediction)
 
 
-def test_stream_and_single_call_answer_alike(client: InferenceClient) -> None:
+def test_stream_and_single_call_answer_alike(client: Client) -> None:
     """`predict` and `submit` give the same numbers for the same row."""
     (streamed,) = ask(client, Question("up", rows()))
     single = client.predict("up", ROW)
@@ -125,7 +171,7 @@ def test_stream_and_single_call_answer_alike(client: InferenceClient) -> None:
         assert streamed.outputs[name].tolist() == values.tolist()
 
 
-def test_many_requests_in_flight(client: InferenceClient) -> None:
+def test_many_requests_in_flight(client: Client) -> None:
     """A hundred requests at once are each answered."""
     deadline_ns = time.monotonic_ns() + FIVE_S
     pending = [client.submit([Question("up", rows())], deadline_ns) for _ in range(100)]
@@ -133,19 +179,19 @@ def test_many_requests_in_flight(client: InferenceClient) -> None:
     assert all(isinstance(each.result()[0], Prediction) for each in pending)
 
 
-def test_passed_deadline_is_refused(client: InferenceClient) -> None:
+def test_passed_deadline_is_refused(client: Client) -> None:
     """A deadline in the past is DEADLINE_EXCEEDED at once."""
     pending = client.submit([Question("up", rows())], time.monotonic_ns() - 1)
     assert reason(pending.result()[0]) is Reason.DEADLINE_EXCEEDED
 
 
-def test_no_questions_is_no_request(client: InferenceClient) -> None:
+def test_no_questions_is_no_request(client: Client) -> None:
     """Nothing asked is nothing sent."""
     pending = client.submit([], time.monotonic_ns() + FIVE_S)
     assert (list(pending.result()), pending.request_id) == ([], "")
 
 
-def test_description_holds_the_contract(client: InferenceClient) -> None:
+def test_description_holds_the_contract(client: Client) -> None:
     """What is served is described: state, digest, features in order, window, meanings."""
     description = client.describe()
     assert description.ready
@@ -160,7 +206,7 @@ def test_description_holds_the_contract(client: InferenceClient) -> None:
     assert version.input_datatypes == ("FP32",)
 
 
-def test_description_leaves_unknown_names_out(client: InferenceClient) -> None:
+def test_description_leaves_unknown_names_out(client: Client) -> None:
     """A name that is not known is left out, not an error."""
     assert client.describe(["nobody"]).models == {}
 
@@ -172,10 +218,11 @@ def test_description_leaves_unknown_names_out(client: InferenceClient) -> None:
         ({"model": "up", "rows": ROW, "version": 7}, ModelNotFoundError, Reason.MODEL_NOT_FOUND),
         ({"model": "up", "rows": ROW, "contract_hash": "x"}, ContractMismatchError, Reason.CONTRACT_MISMATCH),
         ({"model": "up", "rows": [1.0]}, InvalidQuestionError, Reason.CONTRACT_MISMATCH),
+        ({"model": "up", "rows": [*ROW[1:], float("nan")]}, InvalidQuestionError, Reason.CONTRACT_MISMATCH),
     ],
 )
 def test_predict_raises_typed_errors(
-    client: InferenceClient, question: dict[str, object], error: type[Exception], why: Reason
+    client: Client, question: dict[str, object], error: type[Exception], why: Reason
 ) -> None:
     """`predict` raises an error of the kind that says what the caller should do."""
     with pytest.raises(error) as raised:
@@ -192,7 +239,7 @@ def test_absent_sidecar_is_said_so(tmp_path: Path) -> None:
             alone.wait_ready(0.1)
 
 
-def test_closed_client_says_so(client: InferenceClient) -> None:
+def test_closed_client_says_so(client: Client) -> None:
     """After `close` every way to ask is an error or a refusal in words, whoever still holds the client."""
     client.close()
     for ask in (lambda: client.predict("up", ROW), client.describe, lambda: client.wait_ready(0.1)):
@@ -202,4 +249,5 @@ def test_closed_client_says_so(client: InferenceClient) -> None:
         [Question("up", np.array([ROW], np.float32))], time.monotonic_ns() + 10**9
     ).result()
     assert isinstance(answer, Refusal)
-    assert (answer.reason, answer.detail) == (Reason.UNAVAILABLE, f"{client.target}: the client is closed")
+    assert answer.reason is Reason.UNAVAILABLE
+    assert "the client is closed" in answer.detail

@@ -4,6 +4,8 @@ import importlib.metadata
 import subprocess
 import sys
 
+import pytest
+
 BASE = ("grpcio", "protobuf", "numpy", "typing_extensions", "tickserve")  # typing_extensions is grpcio's own
 # Hides every other installed distribution, as on a machine where only the base install was made.
 SCRIPT = """
@@ -28,9 +30,10 @@ def import_with_base_install(module):
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
 
-def test_base_install_is_grpc_protobuf_and_numpy():
+@pytest.mark.parametrize("module", ["strategy_client", "strategy_client.testing"])
+def test_base_install_is_grpc_protobuf_and_numpy(module):
     """The client can be imported where nothing but grpcio, protobuf and numpy is installed."""
-    ran = import_with_base_install("strategy_client")
+    ran = import_with_base_install(module)
     assert ran.returncode == 0, ran.stderr
 
 
