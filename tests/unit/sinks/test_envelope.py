@@ -82,7 +82,7 @@ def test_an_event_without_a_cause_has_ids_of_its_own():
 
 
 def test_ids_are_uuids_of_version_7_that_sort_by_time():
-    """An id is a UUID of RFC 9562, version 7: its first 48 bits are the milliseconds, and later sorts later."""
+    """An id is a UUID of RFC 9562, version 7: the first 48 bits are milliseconds, later ones sort later."""
     ids = [envelop(signal(), "paper", None, WALL_NS + step * 1_000).event_id for step in range(1_000)]
 
     assert ids == sorted(ids)

@@ -84,7 +84,7 @@ def test_standard_input_is_a_feed(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_three_forms_of_a_tick_are_read_alike(tmp_path: Path):
-    """Alpha Panda's event, a line of its replay file and the bare fields are one tick; events name a cause."""
+    """Alpha Panda's event, a line of its replay file and bare fields are one tick; events name a cause."""
     event = {"id": "e1", "correlation_id": "c1", "trace_id": "t1", "type": "market_tick", "data": DATA}
     replayed = {"topic": "market.ticks", "key": "256265", "event_type": "market_tick", "data": DATA}
     other = {"id": "e2", "type": "trading_signal", "data": {}}

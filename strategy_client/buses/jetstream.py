@@ -1,0 +1,220 @@
+"""Streams of NATS JetStream. Needs the extra `tickserve[nats]`."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import CancelledError
+from typing import Any, Final, TypeVar
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError, Error, MaxPayloadError
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
+from nats.js.errors import NoStreamResponseError, NotFoundError
+
+from strategy_client.buses.place import Place
+from strategy_client.buses.port import BusError, Delivery, IncomingMessage, OutgoingMessage
+
+STREAM: Final = "market_ticks"
+SUBJECT: Final = "market.ticks"
+MAX_BATCH: Final = 500
+CONNECT_S: Final = 2
+REPLY_S: Final = 5.0
+PING_S: Final = 5
+# A consumer of ours that nobody asks any more is removed by the server.
+INACTIVE_S: Final = 30.0
+KEPT_S: Final = 86_400.0
+FAILURES: Final = (Error, OSError, CancelledError, EOFError)
+
+T = TypeVar("T")
+
+
+class Connection:
+    """A connection and the event loop that it lives on, in a thread of its own."""
+
+    def __init__(self, place: Place) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="nats", daemon=True)
+        self._thread.start()
+        try:
+            self.client: Client = self.run(_connect(place), CONNECT_S * (len(place.hosts) + 1))
+        except BaseException:
+            self._stop()
+            raise
+        self.jetstream: JetStreamContext = self.client.jetstream(timeout=REPLY_S)
+
+    def run(self, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
+        """Run a coroutine to its end; TimeoutError after `timeout_s`."""
+        return asyncio.run_coroutine_threadsafe(_within(work, timeout_s), self._loop).result()
+
+    def fetch(self, subscription: JetStreamContext.PullSubscription, timeout_s: float) -> Sequence[Msg]:
+        """Return what has come. Raises ConnectionClosedError where nothing can come any more."""
+        if not self.client.is_connected:
+            raise ConnectionClosedError
+        return self.run(_fetch(subscription, timeout_s), timeout_s + REPLY_S)
+
+    def close(self) -> None:
+        """Close the connection and end the thread."""
+        # It may be lost already.
+        with contextlib.suppress(*FAILURES):
+            self.run(self.client.close(), CONNECT_S)
+        self._stop()
+
+    def _stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class JetStreamInbox:
+    """One subject of one stream, read by an ordered position that is kept here; nothing is acknowledged."""
+
+    def __init__(self, place: Place, *, newest: bool) -> None:
+        self._place = place
+        self._stream = place.text("stream", STREAM)
+        self._subject = place.text("subject", SUBJECT)
+        self._next = None if newest else 1
+        self._connection: Connection | None = None
+        self._subscription: JetStreamContext.PullSubscription | None = None
+
+    def receive(self, timeout_s: float) -> Sequence[IncomingMessage]:
+        """Return the messages behind the last one."""
+        try:
+            if self._connection is None:
+                self._connection = Connection(self._place)
+            if self._subscription is None:
+                self._subscription = self._connection.run(
+                    self._subscribe(self._connection.jetstream), REPLY_S
+                )
+            fetched = self._connection.fetch(self._subscription, timeout_s)
+        except NotFoundError as error:
+            self.close()
+            raise BusError(f"expected a stream {self._stream!r}, there is none") from error
+        except FAILURES as error:
+            self.close()
+            raise BusError(f"{self._stream}: {_told(error)}") from error
+        received_ns = time.monotonic_ns()
+        messages = [
+            IncomingMessage(self._stream, message.metadata.sequence.stream, message.data, received_ns)
+            for message in fetched
+        ]
+        if messages:
+            self._next = int(messages[-1].position) + 1
+        return messages
+
+    def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection, self._subscription = self._connection, None, None
+        if connection is not None:
+            connection.close()
+
+    async def _subscribe(self, jetstream: JetStreamContext) -> JetStreamContext.PullSubscription:
+        if self._next is None:
+            info = await jetstream.stream_info(self._stream)
+            self._next = info.state.last_seq + 1
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=self._next,
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=INACTIVE_S,
+        )
+        return await jetstream.pull_subscribe(self._subject, stream=self._stream, config=config)
+
+
+class JetStreamOutbox:
+    """One subject. The server knows an event by its id and keeps it once, though it is sent again.
+
+    Where no stream takes the subject, one is made that keeps a day.
+    """
+
+    def __init__(self, place: Place, broker: str) -> None:
+        self._place = place
+        self._stream = place.text("stream", f"{broker}_signals_raw")
+        self._subject = place.text("subject", f"{broker}.signals.raw")
+        self._connection: Connection | None = None
+        self._arrived: list[int] = []
+        self._refused: dict[int, str] = {}
+
+    def send(self, batch: Sequence[OutgoingMessage], timeout_s: float) -> Delivery:
+        """Deliver a batch, one after the other."""
+        self._arrived, self._refused = [], {}
+        error_text = ""
+        try:
+            if self._connection is None:
+                self._connection = Connection(self._place)
+            self._connection.run(self._publish(self._connection.jetstream, batch), timeout_s)
+        except FAILURES as error:
+            self.close()
+            error_text = f"{self._subject}: {_told(error)}"
+        return Delivery(self._arrived, self._refused, error_text)
+
+    def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    async def _publish(self, jetstream: JetStreamContext, batch: Sequence[OutgoingMessage]) -> None:
+        for position, message in enumerate(batch):
+            headers = {**message.headers, "Nats-Msg-Id": message.id, "key": message.key}
+            try:
+                await self._publish_one(jetstream, message.value, headers)
+            except MaxPayloadError as error:
+                self._refused[position] = str(error)
+            else:
+                self._arrived.append(position)
+
+    async def _publish_one(self, jetstream: JetStreamContext, value: bytes, headers: dict[str, str]) -> None:
+        try:
+            await jetstream.publish(self._subject, value, headers=headers)
+        except NoStreamResponseError:
+            await jetstream.add_stream(
+                StreamConfig(name=self._stream, subjects=[self._subject], max_age=KEPT_S)
+            )
+            await jetstream.publish(self._subject, value, headers=headers)
+
+
+async def _connect(place: Place) -> Client:
+    async def ignore(_error: Exception | None = None) -> None:
+        """Say nothing here: every call says what became of it."""
+
+    return await nats.connect(
+        [f"nats://{address}" for address in place.addresses.split(",")],
+        user=place.user,
+        password=place.password,
+        name="tickserve",
+        connect_timeout=CONNECT_S,
+        allow_reconnect=False,
+        ping_interval=PING_S,
+        error_cb=ignore,
+        disconnected_cb=ignore,
+        closed_cb=ignore,
+    )
+
+
+async def _fetch(subscription: JetStreamContext.PullSubscription, timeout_s: float) -> Sequence[Msg]:
+    try:
+        return await subscription.fetch(MAX_BATCH, timeout_s)
+    except TimeoutError:
+        return ()
+
+
+async def _within(work: Coroutine[Any, Any, T], timeout_s: float) -> T:
+    async with asyncio.timeout(timeout_s):
+        return await work
+
+
+async def _cancel_others() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _told(error: BaseException) -> str:
+    return str(error) or type(error).__name__
