@@ -1,9 +1,18 @@
 """From the text that names a place to the store that reads it."""
 
+import re
 from pathlib import Path
+from typing import Final
 
 from strategy_client.factory import StrategyFactory
 from strategy_client.store.store import StrategyStore
+
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+]+://")
+
+
+def is_url(place: str) -> bool:
+    """Whether a place is the URL of a database rather than a path."""
+    return _URL.match(place) is not None
 
 
 def open_store(place: str, factory: StrategyFactory | None = None) -> StrategyStore:
@@ -14,6 +23,10 @@ def open_store(place: str, factory: StrategyFactory | None = None) -> StrategySt
     """
     factory = factory or StrategyFactory()
     # Each store needs an extra of its own; whoever has one need not have the other.
+    if is_url(place):
+        from strategy_client.store.database_store import DatabaseStore  # noqa: PLC0415
+
+        return DatabaseStore(place, factory)
     from strategy_client.store.yaml_store import YamlStore  # noqa: PLC0415
 
     return YamlStore(Path(place), factory)

@@ -116,7 +116,7 @@ class Section:
 def shown(value: object) -> str:
     """Return what came, for a person: short, and with what YAML makes of a text without quotes."""
     if value is None:
-        return "nothing"
+        return "nothing (null)"
     if isinstance(value, bool):
         return f"{str(value).lower()} (yes, no, on and off are flags in YAML; a text stands in quotes)"
     if isinstance(value, dt.date):

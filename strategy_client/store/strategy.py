@@ -85,6 +85,10 @@ class Parameters:
     limits: dict[str, Any]
     emission: EmissionConfig
 
+    def fields(self) -> dict[str, Any]:
+        """Return them as fields of a StrategyConfig."""
+        return {"parameters": self.for_factory, "emission": self.emission, **self.limits}
+
 
 class StrategyReader:
     """Reads strategies and tries their types and parameters out; `notes` are what means nothing to us."""
@@ -118,9 +122,9 @@ class StrategyReader:
         self.try_out(section, config)
         return config
 
-    def read_parameters(self, section: Section) -> "Parameters":
+    def read_parameters(self, section: Section, kind: Kind[Mapping[str, Any]] | None = None) -> "Parameters":
         """Take `parameters`, and out of it what is the runner's and not the processor's."""
-        given = section.take("parameters", MAPPING, {})
+        given = section.take("parameters", kind or MAPPING, {})
         inner = section.below("parameters", given)
         emission = _emission(inner)
         limits = _risk_limits(inner)

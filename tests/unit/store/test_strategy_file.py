@@ -256,7 +256,7 @@ def test_what_holds_for_all_stands_in_one_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "strategies.yaml:1: expected a mapping, came nothing"),
+        ("", "strategies.yaml:1: expected a mapping, came nothing (null)"),
         ("- a\n", "strategies.yaml:1: expected a mapping, came ['a']"),
         ("a: [1\n", "strategies.yaml:2: not YAML: expected ',' or ']'"),
         (
