@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
-from strategy_client.configuration import StrategyConfig
+from strategy_client.configuration import EmissionConfig, StrategyConfig
 from strategy_client.events import MarketTick, NoSignal, Outcome, Reason, Signal, SignalResult
 from strategy_client.processors.processor import StrategyProcessor
 
@@ -25,9 +25,8 @@ class StrategyExecutor:
 
     def __init__(self, processor: StrategyProcessor, config: StrategyConfig) -> None:
         self.processor = processor
-        self.config = config
         self.strategy_id = config.strategy_id
-        self.enabled = config.enabled
+        self.reconfigure(config)
         self.required_history = processor.get_required_history_length()
         self.counts: Counter[str] = Counter()
         self._errors_logged = 0
@@ -35,6 +34,13 @@ class StrategyExecutor:
     def __repr__(self) -> str:
         state = "enabled" if self.enabled else "disabled"
         return f"<StrategyExecutor {self.strategy_id} {state} {dict(self.counts)}>"
+
+    def reconfigure(self, config: StrategyConfig) -> None:
+        """Take other limits, brokers, instruments or rules of emission for the same logic."""
+        self.config = config
+        self.enabled = config.enabled
+        # None where every signal goes out: that is asked for each outcome.
+        self.emission = None if config.emission == EmissionConfig() else config.emission
 
     def decide(self, tick: MarketTick, history: Sequence[MarketTick]) -> Outcome:
         """Run the processor on a tick; `history` ends with it."""
@@ -53,18 +59,19 @@ class StrategyExecutor:
     ) -> Outcome:
         """Validate a processor's result and hold it to the limits; `provenance` is added to its metadata."""
         if result is None:
-            return self.no_signal(tick, Reason.HOLD)
+            return self.no_signal(tick, Reason.HOLD, "", provenance)
         if isinstance(result, Reason):
-            return self.no_signal(tick, result)
+            return self.no_signal(tick, result, "", provenance)
         problem = find_problem(result)
         if problem:
-            return self.no_signal(tick, Reason.INVALID_SIGNAL, problem)
+            return self.no_signal(tick, Reason.INVALID_SIGNAL, problem, provenance)
+        metadata = {**(result.metadata or {}), **(provenance or {})}
         if result.signal_type == "HOLD":
-            return self.no_signal(tick, Reason.HOLD)
+            return self.no_signal(tick, Reason.HOLD, "", metadata)
         quantity = self._limit(result.quantity)
         if quantity < 1:
             detail = f"quantity {result.quantity} is {quantity} after risk_multiplier and max_position_size"
-            return self.no_signal(tick, Reason.INVALID_SIGNAL, detail)
+            return self.no_signal(tick, Reason.INVALID_SIGNAL, detail, metadata)
         side: Literal["BUY", "SELL"] = "BUY" if result.signal_type == "BUY" else "SELL"
         return Signal(
             strategy_id=self.strategy_id,
@@ -74,19 +81,30 @@ class StrategyExecutor:
             quantity=quantity,
             price=tick.last_price,
             timestamp=tick.timestamp,
-            metadata={**(result.metadata or {}), **(provenance or {})},
+            metadata=metadata,
         )
 
-    def no_signal(self, tick: MarketTick, reason: Reason, detail: str = "") -> NoSignal:
+    def no_signal(
+        self,
+        tick: MarketTick,
+        reason: Reason,
+        detail: str = "",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> NoSignal:
         """Return the outcome of a tick on which this strategy says nothing."""
-        return NoSignal(self.strategy_id, tick.instrument_token, tick.timestamp, reason, detail)
+        return NoSignal(
+            self.strategy_id, tick.instrument_token, tick.timestamp, reason, detail, metadata or {}
+        )
 
-    def processor_error(self, tick: MarketTick, error: Exception) -> NoSignal:
+    def processor_error(
+        self, tick: MarketTick, error: Exception, metadata: Mapping[str, Any] | None = None
+    ) -> NoSignal:
         """Log what the processor raised, with its traceback, and return the outcome."""
         if self._errors_logged < MAX_LOGGED_ERRORS:
             self._errors_logged += 1
             log.error("strategy %s raised on %s", self.strategy_id, tick, exc_info=error)
-        return self.no_signal(tick, Reason.PROCESSOR_ERROR, f"{type(error).__name__}: {error}")
+        detail = f"{type(error).__name__}: {error}"
+        return self.no_signal(tick, Reason.PROCESSOR_ERROR, detail, metadata)
 
     def count(self, outcome: Outcome) -> None:
         """Count an outcome of this strategy; the runner does so once for each."""

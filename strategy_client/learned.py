@@ -64,6 +64,7 @@ class LearnedStrategy:
         processor: LearnedProcessor,
         features: FeatureRow,
         bindings: Bindings | None,
+        *,
         answered_by: Counter[tuple[str, int, str]],
         drift: DriftCounts,
     ) -> None:
@@ -83,8 +84,7 @@ class LearnedStrategy:
 
     def ask(self, tick: MarketTick, sheet: QuestionSheet) -> Asked | Outcome:
         """Write this tick's row on the sheet; or return why nothing is asked."""
-        features = self._features
-        row = features.row
+        row = self._features.row
         if row is None:
             return self._without_row(tick)
         if self._bindings is None:
@@ -96,20 +96,18 @@ class LearnedStrategy:
             problem = self._tell(tick, binding)
             if problem is not None:
                 return problem
-        if self._stale_after is not None and tick.timestamp > self._stale_after:
-            return self.executor.no_signal(tick, Reason.MODEL_STALE, self._age(tick, binding))
-        if features.has_infinity or not (features.finite or binding.accepts_nan):
-            return self.executor.no_signal(tick, Reason.NON_FINITE, self._non_finite(row))
-        if self._ranges:
-            self._drift.rows += 1
-            outside = features.outside(self._ranges)
-            if outside:
-                self._drift.count(outside)
-                if self._limits.outside_training_range == REFUSE:
-                    return self.executor.no_signal(tick, Reason.OUT_OF_RANGE, self._outside(outside))
+        distrust = self._find_distrust(tick, binding, row)
+        if distrust is not None:
+            return self.executor.no_signal(tick, *distrust)
         model = self._processor.model
         place = sheet.add((model.name, model.version, binding.contract_hash), row)
         return Asked(binding, row, place)
+
+    def ask_again(self, asked: Asked, sheet: QuestionSheet) -> Asked:
+        """Write what was asked before on another sheet, under the binding of then."""
+        model = self._processor.model
+        place = sheet.add((model.name, model.version, asked.bound.contract_hash), asked.row)
+        return Asked(asked.bound, asked.row, place)
 
     def conclude(
         self, tick: MarketTick, asked: Asked, answer: Answer, provenance: Mapping[str, Any]
@@ -160,6 +158,23 @@ class LearnedStrategy:
         if self._features.error is not None:
             return self.executor.processor_error(tick, self._features.error)
         return self.executor.no_signal(tick, Reason.WARMING_UP)
+
+    def _find_distrust(
+        self, tick: MarketTick, binding: Bound, row: NDArray[np.float32]
+    ) -> tuple[Reason, str] | None:
+        features = self._features
+        if self._stale_after is not None and tick.timestamp > self._stale_after:
+            return Reason.MODEL_STALE, self._age(tick, binding)
+        if features.has_infinity or not (features.finite or binding.accepts_nan):
+            return Reason.NON_FINITE, self._non_finite(row)
+        if self._ranges:
+            self._drift.rows += 1
+            outside = features.outside(self._ranges)
+            if outside:
+                self._drift.count(outside)
+                if self._limits.outside_training_range == REFUSE:
+                    return Reason.OUT_OF_RANGE, self._outside(outside)
+        return None
 
     def _tell(self, tick: MarketTick, binding: Bound) -> Outcome | None:
         if binding.meanings is not None:

@@ -1,32 +1,62 @@
 """The strategies of a run, made from their configuration."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from strategy_client.bindings import Wanted
 from strategy_client.configuration import ConfigurationError, Problem, StrategyConfig, did_you_mean
 from strategy_client.executor import StrategyExecutor
 from strategy_client.factory import StrategyFactory
+from strategy_client.processors.limits import shadow_of
 from strategy_client.processors.processor import LearnedProcessor
+from strategy_client.shadow import shadow_id
 
 
 def create_executors(
     strategies: Sequence[StrategyConfig], factory: StrategyFactory
 ) -> list[StrategyExecutor]:
     """Make each strategy's executor. Raises ConfigurationError with the strategy's id before the place."""
-    executors = []
-    for config in strategies:
-        try:
-            processor = factory.create_processor(config.strategy_type, config.parameters)
-        except ConfigurationError as error:
-            raise ConfigurationError(
-                *(Problem(f"{config.strategy_id}: {each.place}", each.text) for each in error.problems)
-            ) from error
-        executors.append(StrategyExecutor(processor, config))
-    return executors
+    return [_create(config, factory) for config in strategies]
+
+
+def renew(
+    executors: Sequence[StrategyExecutor], configs: Sequence[StrategyConfig], factory: StrategyFactory
+) -> list[StrategyExecutor]:
+    """Make the line-up of another configuration, for `StrategyRunner.change`.
+
+    A strategy of the same type and parameters keeps its executor, which takes the other limits, brokers,
+    instruments and rules of emission at once; any other one is made anew. Raises ConfigurationError as
+    `create_executors`, and has changed nothing then.
+    """
+    before = {executor.strategy_id: executor for executor in executors}
+    line_up: list[StrategyExecutor] = []
+    for config in configs:
+        executor = before.get(config.strategy_id)
+        if executor is None or _logic(executor.config) != _logic(config):
+            executor = _create(config, factory)
+        line_up.append(executor)
+    for executor, config in zip(line_up, configs, strict=True):
+        if executor.config != config:
+            executor.reconfigure(config)
+    return line_up
+
+
+def _logic(config: StrategyConfig) -> tuple[str, Mapping[str, Any]]:
+    return config.strategy_type, config.parameters
+
+
+def _create(config: StrategyConfig, factory: StrategyFactory) -> StrategyExecutor:
+    try:
+        processor = factory.create_processor(config.strategy_type, config.parameters)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            *(Problem(f"{config.strategy_id}: {each.place}", each.text) for each in error.problems)
+        ) from error
+    return StrategyExecutor(processor, config)
 
 
 def wanted_models(executors: Sequence[StrategyExecutor], targets: Sequence[str] = ()) -> list[Wanted]:
-    """Return what the learned ones among the strategies ask of their models.
+    """Return what the learned ones among the strategies, and their shadows, ask of their models.
 
     All of them are asked of the run's `targets`, in one request a tick. Raises ConfigurationError for a
     strategy that names an endpoint which is none of these: nothing would ask it.
@@ -39,11 +69,15 @@ def wanted_models(executors: Sequence[StrategyExecutor], targets: Sequence[str] 
     ]
     if problems:
         raise ConfigurationError(*problems)
-    return [
-        Wanted(executor.strategy_id, executor.processor.model, executor.processor.features)
-        for executor in executors
-        if isinstance(executor.processor, LearnedProcessor)
-    ]
+    wanted = []
+    for executor in executors:
+        processor = executor.processor
+        if isinstance(processor, LearnedProcessor):
+            wanted.append(Wanted(executor.strategy_id, processor.model, processor.features))
+            shadow = shadow_of(processor)
+            if shadow is not None:
+                wanted.append(Wanted(shadow_id(executor.strategy_id), shadow.model, shadow.features))
+    return wanted
 
 
 def _endpoint_text(endpoint: str | None, targets: Sequence[str]) -> str:

@@ -4,19 +4,20 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any, Final
 
 from strategy_client.bindings import Bindings
-from strategy_client.configuration import ConfigurationError, Problem
-from strategy_client.events import MarketTick, Outcome, Reason
+from strategy_client.drift import DriftCounts
+from strategy_client.edge import Edge, TickCounts
+from strategy_client.emission import Emission
+from strategy_client.events import MarketTick, Outcome, Reason, ShadowComparison
 from strategy_client.executor import StrategyExecutor
-from strategy_client.history import History
-from strategy_client.learned import Asked, FeatureRow, LearnedStrategy
+from strategy_client.instrument import Instrument, LineUp, Strategy, TraditionalStrategy
+from strategy_client.learned import Asked, LearnedStrategy
 from strategy_client.predictor.port import Answer, PendingAnswers, Predictor
-from strategy_client.processors.processor import LearnedProcessor
 from strategy_client.questions import QuestionSheet
+from strategy_client.shadow import PendingShadows, Shadows
 
 NS_PER_MS: Final = 1_000_000
 NS_PER_US: Final = 1_000
@@ -24,54 +25,30 @@ NS_PER_US: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class RunnerOptions:
-    """`deadline_ms` is the time that all learned strategies of one tick have together."""
+    """`deadline_ms` is the time that all learned strategies of one tick have together.
+
+    No signal comes of a live tick that was received more than `max_tick_age_ms` ago, and one whose time is
+    more than `max_ahead_s` ahead of this machine's clock is refused: for each, None asks for nothing.
+    """
 
     deadline_ms: float = 50.0
+    max_tick_age_ms: float | None = None
+    max_ahead_s: float | None = 300.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.deadline_ms < math.inf:
-            raise ValueError(f"deadline_ms: expected more than 0, came {self.deadline_ms}")
-
-
-@dataclass(slots=True)
-class TickCounts:
-    """Ticks by what was noticed at the edge; an invalid one gives every strategy on it a reason."""
-
-    taken: int = 0
-    unknown_instrument: int = 0
-    invalid: int = 0
-    out_of_order: int = 0
-
-
-class TraditionalStrategy:
-    """A strategy in-process, with its own history of one instrument."""
-
-    __slots__ = ("executor", "history")
-
-    def __init__(self, executor: StrategyExecutor) -> None:
-        self.executor = executor
-        self.history = History(max(executor.required_history, 1))
-
-
-@dataclass(slots=True)
-class Instrument:
-    """Everything that a tick of one instrument touches; `strategies` in the order of their outcomes."""
-
-    strategies: list[TraditionalStrategy | LearnedStrategy] = field(default_factory=list)
-    rows: dict[tuple[str, ...], FeatureRow] = field(default_factory=dict)
-    newest: datetime | None = None
+        for name in ("deadline_ms", "max_tick_age_ms", "max_ahead_s"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}: expected more than 0, came {value}")
 
 
 class PendingTick:
     """A tick between `begin` and `finish`: an outcome, or what was asked, for each strategy."""
 
-    __slots__ = ("answers", "sent_ns", "sheet", "slots", "strategies", "tick")
+    __slots__ = ("answers", "sent_ns", "shadows", "sheet", "slots", "strategies", "tick")
 
     def __init__(
-        self,
-        tick: MarketTick,
-        strategies: Sequence[TraditionalStrategy | LearnedStrategy],
-        sheet: QuestionSheet | None = None,
+        self, tick: MarketTick, strategies: Sequence[Strategy], sheet: QuestionSheet | None = None
     ) -> None:
         self.tick = tick
         self.strategies = strategies
@@ -79,14 +56,16 @@ class PendingTick:
         self.sheet = QuestionSheet() if sheet is None else sheet
         self.answers: PendingAnswers | None = None
         self.sent_ns = 0
+        self.shadows: PendingShadows | None = None
 
 
 class StrategyRunner:
     """Runs strategies over ticks, one tick at a time, from one thread.
 
-    `predictor` and `bindings` serve the learned strategies; without them these get UNAVAILABLE. `answered_by`
-    counts each learned strategy's answers by model, version and digest. Raises ConfigurationError for two
-    strategies of one id, or an instrument that a processor does not support.
+    `predictor` and `bindings` serve the learned strategies; without them these get UNAVAILABLE. Their shadows
+    are asked through the `shadow_predictor`, which must be another one: so they can neither delay nor break
+    the live questions. `now_ns` is a monotonic clock, `wall_ns` the time since the epoch. Raises
+    ConfigurationError for two strategies of one id, or an instrument that a processor does not support.
     """
 
     def __init__(
@@ -96,30 +75,75 @@ class StrategyRunner:
         bindings: Bindings | None = None,
         options: RunnerOptions | None = None,
         now_ns: Callable[[], int] = time.monotonic_ns,
+        *,
+        shadow_predictor: Predictor | None = None,
+        wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self.executors = tuple(executors)
-        self.counts = TickCounts()
-        self.answered_by: dict[str, Counter[tuple[str, int, str]]] = {}
+        options = options or RunnerOptions()
         self._predictor = predictor
         self._bindings = bindings if predictor is not None else None
-        self._deadline_ns = int((options or RunnerOptions()).deadline_ms * NS_PER_MS)
+        self._shadow_bindings = bindings if shadow_predictor is not None else None
+        self._deadline_ns = int(options.deadline_ms * NS_PER_MS)
         self._now_ns = now_ns
-        self._instruments: dict[int, Instrument] = {}
-        seen: set[str] = set()
-        for executor in self.executors:
-            if executor.strategy_id in seen:
-                raise ConfigurationError(Problem("strategy_id", f"{executor.strategy_id!r} stands twice"))
-            seen.add(executor.strategy_id)
-            for token in executor.config.instrument_tokens:
-                self._add(executor, token)
+        self._edge = Edge(options.max_tick_age_ms, options.max_ahead_s, now_ns, wall_ns)
+        self._shadows = Shadows(shadow_predictor, self._deadline_ns, now_ns)
+        self._ticks = 0
+        self._line_up = LineUp(executors, self._bindings, self._shadow_bindings)
+        self._instruments = self._line_up.instruments
 
     def __repr__(self) -> str:
         return f"<StrategyRunner {len(self.executors)} strategies, {len(self._instruments)} instruments>"
 
     @property
+    def executors(self) -> Sequence[StrategyExecutor]:
+        """The strategies, in the order of their outcomes."""
+        return self._line_up.executors
+
+    @property
+    def counts(self) -> TickCounts:
+        """What was noticed of the ticks."""
+        return self._edge.counts
+
+    @property
+    def answered_by(self) -> Mapping[str, Counter[tuple[str, int, str]]]:
+        """How often each model, version and digest answered each learned strategy, and each shadow."""
+        return self._line_up.answered_by
+
+    @property
+    def drift(self) -> Mapping[str, DriftCounts]:
+        """What lay outside of the training range, for each learned strategy and each shadow."""
+        return self._line_up.drift
+
+    @property
     def instruments(self) -> Mapping[int, int]:
         """How many strategies look at each instrument."""
         return {token: len(instrument.strategies) for token, instrument in self._instruments.items()}
+
+    @property
+    def shadows_dropped(self) -> int:
+        """Comparisons that nobody took in time."""
+        return self._shadows.dropped
+
+    def change(self, executors: Sequence[StrategyExecutor]) -> None:
+        """Run these strategies from the next tick on.
+
+        An executor that is the same object keeps its histories and counts, and features that are still looked
+        at stay warm. Ticks that were begun are finished by the strategies that they began with. Raises
+        ConfigurationError, as on construction, and changes nothing then. What the learned ones ask of their
+        models is told to the bindings by `Bindings.change`, before this.
+        """
+        self._line_up = LineUp(executors, self._bindings, self._shadow_bindings, self._line_up)
+        self._instruments = self._line_up.instruments
+
+    def take_comparisons(self, *, wait: bool = False) -> list[ShadowComparison]:
+        """Return what has become known of the shadows, in order of ticks; a comparison is given once.
+
+        Never waits, unless `wait`: then it returns all that are left, by their deadlines at the latest. There
+        is one for each tick that passed the edge and each strategy that has a shadow and is enabled; its
+        `live` outcome is what the strategy wanted before the rules of emission. What is not taken is dropped
+        after `shadow.MAX_PENDING` ticks.
+        """
+        return self._shadows.take(wait=wait)
 
     def process(self, tick: MarketTick) -> list[Outcome]:
         """Return one outcome for each strategy of the tick's instrument, in the order of the strategies.
@@ -145,31 +169,33 @@ class StrategyRunner:
 
         Several ticks may write on one `sheet`; without one the tick has its own.
         """
-        instrument = self._instruments.get(tick.instrument_token)
+        index = self._ticks
+        self._ticks += 1
+        instrument = self._find(tick)
         if instrument is None:
-            self.counts.unknown_instrument += 1
+            self._edge.counts.unknown_instrument += 1
             return PendingTick(tick, (), sheet)
-        self.counts.taken += 1
+        self._edge.counts.taken += 1
         pending = PendingTick(tick, instrument.strategies, sheet)
-        problem = find_problem(tick)
-        if problem is not None:
-            self.counts.invalid += 1
-            pending.slots = [each.executor.no_signal(tick, *problem) for each in instrument.strategies]
+        time_s = self._edge.admit(tick, instrument.newest_s)
+        if isinstance(time_s, tuple):
+            self._refuse(pending, *time_s)
             return pending
-        if instrument.newest is not None and tick.timestamp < instrument.newest:
-            self.counts.out_of_order += 1
-        else:
-            instrument.newest = tick.timestamp
-        price = float(tick.last_price)
-        for row in instrument.rows.values():
-            row.update(price)
-        for slot, strategy in enumerate(instrument.strategies):
-            if isinstance(strategy, TraditionalStrategy):
-                strategy.history.append(tick)
+        instrument.take(tick, time_s)
+        stale = self._edge.find_staleness(tick)
+        if stale is not None:
+            self._refuse(pending, *stale)
+            return pending
+        for slot, strategy in enumerate(pending.strategies):
             if not strategy.executor.enabled:
                 pending.slots[slot] = strategy.executor.no_signal(tick, Reason.DISABLED)
             elif isinstance(strategy, LearnedStrategy):
                 pending.slots[slot] = strategy.ask(tick, pending.sheet)
+        if instrument.shadows:
+            pending.shadows = PendingShadows(index, tick)
+            for shadow in instrument.shadows:
+                if pending.strategies[shadow.slot].executor.enabled:
+                    pending.shadows.ask(shadow)
         return pending
 
     def decide(self, pending: PendingTick) -> None:
@@ -177,6 +203,8 @@ class StrategyRunner:
         for slot, strategy in enumerate(pending.strategies):
             if pending.slots[slot] is None and isinstance(strategy, TraditionalStrategy):
                 pending.slots[slot] = strategy.executor.decide(pending.tick, strategy.history)
+        if pending.shadows is not None:
+            self._shadows.send(pending.shadows)
 
     def finish(self, pending: PendingTick) -> list[Outcome]:
         """Collect the answers, until the deadline at most, and return the outcomes. Call it once a tick."""
@@ -212,9 +240,28 @@ class StrategyRunner:
         for outcome, strategy in zip(pending.slots, pending.strategies, strict=True):
             if outcome is None or isinstance(outcome, Asked):
                 raise RuntimeError(f"{strategy.executor.strategy_id} was left without an outcome")
-            strategy.executor.count(outcome)
             outcomes.append(outcome)
+        if pending.shadows is not None:
+            self._shadows.keep(pending.shadows, tuple(outcomes))
+        for slot, strategy in enumerate(pending.strategies):
+            executor = strategy.executor
+            if executor.emission is not None:
+                if strategy.emission is None:
+                    strategy.emission = Emission()
+                outcomes[slot] = strategy.emission.pass_on(outcomes[slot], executor.emission)
+            executor.count(outcomes[slot])
         return outcomes
+
+    def _find(self, tick: MarketTick) -> Instrument | None:
+        try:
+            return self._instruments.get(tick.instrument_token)
+        except TypeError:  # a token that is no integer, and nothing that can be looked up
+            return None
+
+    def _refuse(self, pending: PendingTick, reason: Reason, detail: str) -> None:
+        pending.slots = [
+            strategy.executor.no_signal(pending.tick, reason, detail) for strategy in pending.strategies
+        ]
 
     def _send(self, pending: PendingTick) -> None:
         if pending.sheet and self._predictor is not None:
@@ -222,36 +269,3 @@ class StrategyRunner:
             pending.answers = self._predictor.submit(
                 pending.sheet.questions(), pending.sent_ns + self._deadline_ns
             )
-
-    def _add(self, executor: StrategyExecutor, token: int) -> None:
-        processor = executor.processor
-        if not processor.supports_instrument(token):
-            text = f"strategy {executor.strategy_id!r} does not support instrument {token}"
-            raise ConfigurationError(Problem("instrument_tokens", text))
-        instrument = self._instruments.setdefault(token, Instrument())
-        if isinstance(processor, LearnedProcessor):
-            features = processor.features
-            row = instrument.rows.setdefault(features.names, FeatureRow(features))
-            answered_by = self.answered_by.setdefault(executor.strategy_id, Counter())
-            instrument.strategies.append(
-                LearnedStrategy(executor, processor, row, self._bindings, answered_by)
-            )
-        else:
-            instrument.strategies.append(TraditionalStrategy(executor))
-
-
-def find_problem(tick: MarketTick) -> tuple[Reason, str] | None:
-    """Return why a tick cannot be used; None when it can."""
-    # Three cases: a price that is no finite number, one that nothing trades at, and a time that could be
-    # any of twenty-four hours' and so cannot be called fresh.
-    try:
-        price = float(tick.last_price)
-    except (TypeError, ValueError):
-        price = math.nan
-    if not math.isfinite(price):
-        return Reason.NON_FINITE, f"price {tick.last_price}: expected a finite number"
-    if price <= 0:
-        return Reason.OUT_OF_RANGE, f"price {tick.last_price}: expected more than 0"
-    if tick.timestamp.tzinfo is None:
-        return Reason.STALE_TICK, f"timestamp {tick.timestamp}: expected one with a time zone"
-    return None

@@ -43,7 +43,11 @@ class OutputMeaning:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What a model promises: the part of it that a client has to know."""
+    """What a model promises: the part of it that a client has to know.
+
+    `training_ranges` has the lowest and the highest value of each feature, in their order, or nothing.
+    `trained_at_ns` is wall clock, nanoseconds since the epoch; 0 where the file does not say.
+    """
 
     hash: str
     feature_names: tuple[str, ...]
@@ -53,6 +57,7 @@ class Contract:
     outputs: tuple[OutputMeaning, ...]
     training_ranges: tuple[tuple[float, float], ...] = ()
     estimator: str = ""
+    trained_at_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

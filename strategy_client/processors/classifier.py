@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -13,10 +14,24 @@ from strategy_client.events import MarketTick, Reason, SignalResult
 from strategy_client.features import FeatureSet
 from strategy_client.features.feature import MAX_WINDOW
 from strategy_client.history import follow
+from strategy_client.processors.limits import COUNT, REFUSE, ModelLimits
 from strategy_client.processors.model import ClassMeanings, ModelReference, PredictionRow
-from strategy_client.processors.parameter import MAX_POSITION, integer, names, number, read_options, text
+from strategy_client.processors.parameter import (
+    MAX_POSITION,
+    choice,
+    integer,
+    names,
+    nested,
+    number,
+    optional_number,
+    read_options,
+    text,
+)
 
 MAX_VERSION: Final = 2**63 - 1
+MAX_FEATURES: Final = 10_000
+# A century.
+MAX_AGE_DAYS: Final = 36_525
 # A float32 softmax may miss 1 by some of its last digits.
 PROBABILITY_ROUNDING: Final = 1e-5
 
@@ -25,11 +40,21 @@ Ask = Callable[[ModelReference, NDArray[np.float32]], PredictionRow | Reason]
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowOptions:
+    """A second model, scored beside the first and never emitted; `features` None are the first one's."""
+
+    model: str | None = text()
+    model_version: int = integer(0, least=0, most=MAX_VERSION)
+    features: tuple[str, ...] | None = names(expected="a list of feature names")
+
+
+@dataclass(frozen=True, slots=True)
 class ClassifierOptions:
     """The model, by file or by name, and the rule around it.
 
     `confidence_threshold` is a probability, `lookback_periods` in ticks, `position_size` in units. `features`
-    takes the place of the strategy's own list.
+    takes the place of the strategy's own list. The last four are how far the model is trusted, see
+    `ModelLimits`, and what is tried out beside it.
     """
 
     model_path: str | None = text()
@@ -42,6 +67,13 @@ class ClassifierOptions:
     )
     position_size: int = integer(100, least=1, most=MAX_POSITION)
     features: tuple[str, ...] | None = names(expected="a list of feature names")
+    expected_feature_count: int = integer(0, least=1, most=MAX_FEATURES)
+    outside_training_range: str = choice(REFUSE, (REFUSE, COUNT))
+    training_range_margin: float = number(0.0, expected="a number from 0", fits=lambda value: value >= 0)
+    max_model_age_days: float | None = optional_number(
+        expected=f"a number above 0, at most {MAX_AGE_DAYS}", fits=lambda value: 0 < value <= MAX_AGE_DAYS
+    )
+    shadow: ShadowOptions | None = nested(ShadowOptions)  # noqa: RUF009 - a field, declared as the others are
 
 
 class ClassifierProcessor:
@@ -57,9 +89,19 @@ class ClassifierProcessor:
         features: FeatureSet,
         options: ClassifierOptions,
         ask: Ask | None = None,
+        *,
+        shadow: "ClassifierProcessor | None" = None,
     ) -> None:
         self.model = model
         self.features = features
+        self.shadow = shadow
+        self.confidence_threshold = options.confidence_threshold
+        age_days = options.max_model_age_days
+        self.limits = ModelLimits(
+            "count" if options.outside_training_range == COUNT else "refuse",
+            options.training_range_margin,
+            None if age_days is None else timedelta(days=age_days),
+        )
         self._name = name
         self._options = options
         self._ask = ask
@@ -154,9 +196,39 @@ def create_classifier(
     try:
         features = FeatureSet(options.features or default_features(options.lookback_periods))
     except ConfigurationError as error:
-        placed = (Problem("features", problem.text) for problem in error.problems)
-        raise ConfigurationError(*placed) from error
-    return ClassifierProcessor(name, model, features, options)
+        raise _placed("features", error) from error
+    if options.expected_feature_count not in (0, len(features)):
+        text = f"expected {len(features)}, as many as its features ({', '.join(features.names)}), "
+        came = f"came {options.expected_feature_count}"
+        raise ConfigurationError(Problem("expected_feature_count", text + came))
+    shadow = None if options.shadow is None else _shadow(name, model, features, options, options.shadow)
+    return ClassifierProcessor(name, model, features, options, shadow=shadow)
+
+
+def _shadow(
+    name: str,
+    model: ModelReference,
+    features: FeatureSet,
+    options: ClassifierOptions,
+    wanted: ShadowOptions,
+) -> ClassifierProcessor:
+    try:
+        shadow = ModelReference(wanted.model or "", wanted.model_version)
+    except ValueError as error:
+        raise ConfigurationError(Problem("shadow.model", str(error))) from error
+    if wanted.features is not None:
+        try:
+            features = FeatureSet(wanted.features)
+        except ConfigurationError as error:
+            raise _placed("shadow.features", error) from error
+    if (shadow.name, shadow.version) == (model.name, model.version):
+        text = f"{shadow.name!r} is the strategy's own model; expected another one, or another model_version"
+        raise ConfigurationError(Problem("shadow.model", text))
+    return ClassifierProcessor(name, shadow, features, options)
+
+
+def _placed(place: str, error: ConfigurationError) -> ConfigurationError:
+    return ConfigurationError(*(Problem(place, problem.text) for problem in error.problems))
 
 
 def _model(options: ClassifierOptions) -> ModelReference:

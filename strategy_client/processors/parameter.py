@@ -40,16 +40,41 @@ def number(
     default: float, *, aliases: tuple[str, ...] = (), expected: str, fits: Callable[[float], bool]
 ) -> Any:
     """Declare a finite number that `fits`; text like "0.02" is read too."""
+    return _field(default, aliases, expected, lambda value: _read_number(value, fits))
 
-    def read(value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-            raise TypeError
-        number = float(value)
-        if not (math.isfinite(number) and fits(number)):
+
+def optional_number(*, expected: str, fits: Callable[[float], bool]) -> Any:
+    """Declare a finite number that `fits`, or that may be left out."""
+
+    def read(value: object) -> float | None:
+        return None if value is None else _read_number(value, fits)
+
+    return _field(None, (), expected, read)
+
+
+def choice(default: str, choices: Sequence[str]) -> Any:
+    """Declare one of a few words."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or value not in choices:
             raise ValueError
-        return number
+        return value
 
-    return _field(default, aliases, expected, read)
+    return _field(default, (), " or ".join(choices), read)
+
+
+def nested(options: type[Any]) -> Any:
+    """Declare a mapping that is read into `options`, declared like these, or that may be left out."""
+
+    def read(value: object) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, Mapping) or not value:
+            raise ValueError
+        return read_options(options, value)
+
+    known = ", ".join(item.name for item in fields(options))
+    return _field(None, (), f"a mapping of {known}", read)
 
 
 def text(*, aliases: tuple[str, ...] = ()) -> Any:
@@ -78,11 +103,14 @@ def names(*, expected: str) -> Any:
     return _field(None, (), expected, read)
 
 
-def read_options(options: type[OptionsT], config: Mapping[str, Any]) -> OptionsT:
+def read_options(
+    options: type[OptionsT], config: Mapping[str, Any], elsewhere: Mapping[str, str] | None = None
+) -> OptionsT:
     """Make `options`, a dataclass whose fields are declared above, from the parameters in `config`.
 
-    Raises ConfigurationError with a problem for each name that is not known or stands twice under its
-    aliases, and each value that does not fit.
+    `elsewhere` holds names that mean something in another rule, and what to do about each. Raises
+    ConfigurationError with a problem for each name that is not known or stands twice under its aliases, and
+    each value that does not fit.
     """
     declared = {
         item.name: cast("_Declared", item.metadata[_DECLARED]) for item in fields(cast("Any", options))
@@ -93,7 +121,9 @@ def read_options(options: type[OptionsT], config: Mapping[str, Any]) -> OptionsT
     problems: list[Problem] = []
     for given, value in config.items():
         name = spelled.get(given)
-        if name is None:
+        if elsewhere and given in elsewhere:
+            problems.append(Problem(given, elsewhere[given]))
+        elif name is None:
             known = ", ".join(declared)
             problems.append(
                 Problem(str(given), f"unknown parameter{did_you_mean(str(given), spelled)}; known: {known}")
@@ -103,12 +133,24 @@ def read_options(options: type[OptionsT], config: Mapping[str, Any]) -> OptionsT
         else:
             try:
                 values[name] = declared[name].read(value)
+            except ConfigurationError as error:
+                values[name] = None
+                problems += (Problem(f"{given}.{each.place}", each.text) for each in error.problems)
             except (TypeError, ValueError, OverflowError):
                 values[name] = None
                 problems.append(Problem(given, f"expected {declared[name].expected}, came {value!r}"))
     if problems:
         raise ConfigurationError(*problems)
     return options(**values)
+
+
+def _read_number(value: object, fits: Callable[[float], bool]) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        raise TypeError
+    number = float(value)
+    if not (math.isfinite(number) and fits(number)):
+        raise ValueError
+    return number
 
 
 def _field(default: Any, aliases: tuple[str, ...], expected: str, read: Callable[[Any], Any]) -> Any:

@@ -270,7 +270,7 @@ def test_disabled_strategy_is_silent_but_stays_warm() -> None:
     runner = StrategyRunner([executor])
     came = [runner.process(each) for each in ticks([1, 2])]
     executor.enabled = True
-    came.append(runner.process(tick(3)))
+    came.append(runner.process(tick(3, second=2)))
     assert [reasons(each) for each in came] == [[Reason.DISABLED], [Reason.DISABLED], ["BUY"]]
 
 
@@ -543,8 +543,8 @@ def test_another_contract_is_bound_again_by_itself(refused: bool) -> None:
         OutputMeaning("probabilities", OutputKind.PROBABILITIES, ("0", "1"), ("BUY", "SELL")),
     )
     served = contract(hash="h2", outputs=outputs)
-    assert reasons(runner.process(tick(103))) == [Reason.CONTRACT_MISMATCH]
-    eventually(lambda: reasons(runner.process(tick(104))) == ["BUY"], "the strategy is bound again")
+    assert reasons(runner.process(tick(103, second=3))) == [Reason.CONTRACT_MISMATCH]
+    eventually(lambda: reasons(runner.process(tick(104, second=3))) == ["BUY"], "the strategy is bound again")
     bindings.close()
     assert [each.meanings for each in processor.bound] == [("SELL", "BUY"), ("BUY", "SELL")]
 

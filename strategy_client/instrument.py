@@ -1,0 +1,203 @@
+"""Everything that a tick of one instrument touches."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from strategy_client.bindings import Bindings
+from strategy_client.configuration import ConfigurationError, EmissionConfig, Problem
+from strategy_client.drift import DriftCounts
+from strategy_client.emission import Emission
+from strategy_client.events import MarketTick
+from strategy_client.executor import StrategyExecutor
+from strategy_client.feature_row import FeatureRow
+from strategy_client.features import FeatureSet
+from strategy_client.history import History
+from strategy_client.learned import LearnedStrategy
+from strategy_client.processors.limits import shadow_of
+from strategy_client.processors.processor import LearnedProcessor
+from strategy_client.shadow import ShadowStrategy, shadow_id
+
+Key = tuple[str, int]
+
+
+class TraditionalStrategy:
+    """A strategy in-process, with its own history of one instrument."""
+
+    __slots__ = ("emission", "executor", "history")
+
+    def __init__(self, executor: StrategyExecutor) -> None:
+        self.executor = executor
+        self.emission: Emission | None = None
+        self.history = History(max(executor.required_history, 1))
+
+
+Strategy = TraditionalStrategy | LearnedStrategy
+
+
+@dataclass(slots=True)
+class Instrument:
+    """`strategies` in the order of their outcomes; `newest_s` the time of the newest tick."""
+
+    strategies: list[Strategy] = field(default_factory=list)
+    shadows: list[ShadowStrategy] = field(default_factory=list)
+    rows: dict[tuple[str, ...], FeatureRow] = field(default_factory=dict)
+    newest_s: float = -math.inf
+
+    def take(self, tick: MarketTick, time_s: float) -> None:
+        """Take a tick that passed the edge into features and histories."""
+        self.newest_s = time_s
+        price = float(tick.last_price)
+        for row in self.rows.values():
+            row.update(price)
+        for strategy in self.strategies:
+            if isinstance(strategy, TraditionalStrategy):
+                strategy.history.append(tick)
+
+
+class LineUp:
+    """The instruments of some strategies, and what is counted of the learned ones.
+
+    Made over the line-up before it, it takes over what stays: the histories and rules of emission of each
+    executor that is the same object, the features that are still looked at, the newest time of each
+    instrument. That line-up stays whole, for the ticks that began with it. Raises ConfigurationError for two
+    strategies of one id, or an instrument that a processor does not support.
+    """
+
+    def __init__(
+        self,
+        executors: Sequence[StrategyExecutor],
+        bindings: Bindings | None,
+        shadow_bindings: Bindings | None,
+        before: "LineUp | None" = None,
+    ) -> None:
+        self.executors = tuple(executors)
+        self.instruments: dict[int, Instrument] = {}
+        self.answered_by: dict[str, Counter[tuple[str, int, str]]] = {}
+        self.drift: dict[str, DriftCounts] = {}
+        self._bindings = bindings
+        self._shadow_bindings = shadow_bindings
+        self._before = before
+        self._stay = frozenset(() if before is None else before.executors)
+        self.shadows: dict[str, tuple[StrategyExecutor, LearnedProcessor]] = {}
+        self._check()
+        for executor in self.executors:
+            self._count(executor)
+        kept = {} if before is None else before.find_strategies()
+        for executor in self.executors:
+            for token in executor.config.instrument_tokens:
+                self._add(executor, token, kept.get((executor.strategy_id, token)))
+        self._before = None
+
+    def find_strategies(self) -> Mapping[Key, tuple[Strategy, ShadowStrategy | None]]:
+        """Return each strategy, and its shadow, by its id and instrument."""
+        return {
+            (strategy.executor.strategy_id, token): (
+                strategy,
+                next((shadow for shadow in instrument.shadows if shadow.slot == slot), None),
+            )
+            for token, instrument in self.instruments.items()
+            for slot, strategy in enumerate(instrument.strategies)
+        }
+
+    def _check(self) -> None:
+        seen: set[str] = set()
+        for executor in self.executors:
+            names = [executor.strategy_id]
+            if _shadow_logic(executor) is not None:
+                names.append(shadow_id(executor.strategy_id))
+            for name in names:
+                if name in seen:
+                    raise ConfigurationError(Problem("strategy_id", f"{name!r} stands twice"))
+                seen.add(name)
+            for token in executor.config.instrument_tokens:
+                if not executor.processor.supports_instrument(token):
+                    text = f"strategy {executor.strategy_id!r} does not support instrument {token}"
+                    raise ConfigurationError(Problem("instrument_tokens", text))
+
+    def _count(self, executor: StrategyExecutor) -> None:
+        logic = executor.processor
+        if not isinstance(logic, LearnedProcessor):
+            return
+        stays = executor in self._stay
+        self._count_answers(executor.strategy_id, logic, stays=stays)
+        second = shadow_of(logic)
+        if second is None:
+            return
+        name = shadow_id(executor.strategy_id)
+        # A shadow's signals are compared as they come; none goes out.
+        config = replace(executor.config, strategy_id=name, emission=EmissionConfig())
+        if stays and self._before is not None:
+            beside, _ = self._before.shadows[executor.strategy_id]
+            beside.reconfigure(config)
+        else:
+            beside = StrategyExecutor(second, config)
+        self.shadows[executor.strategy_id] = beside, second
+        self._count_answers(name, second, stays=stays)
+
+    def _count_answers(self, strategy_id: str, logic: LearnedProcessor, *, stays: bool) -> None:
+        before = self._before
+        answered_by = before.answered_by.get(strategy_id) if before else None
+        self.answered_by[strategy_id] = Counter() if answered_by is None else answered_by
+        drift = before.drift[strategy_id] if before and stays else DriftCounts(logic.features.names)
+        self.drift[strategy_id] = drift
+
+    def _add(
+        self,
+        executor: StrategyExecutor,
+        token: int,
+        kept: tuple[Strategy, ShadowStrategy | None] | None,
+    ) -> None:
+        instrument = self.instruments.get(token)
+        if instrument is None:
+            instrument = self.instruments[token] = Instrument()
+            earlier = self._before.instruments.get(token) if self._before else None
+            if earlier is not None:
+                instrument.newest_s = earlier.newest_s
+        strategy, shadow = kept or (None, None)
+        if strategy is None or strategy.executor is not executor:
+            strategy = shadow = None
+        logic = executor.processor
+        if isinstance(logic, LearnedProcessor):
+            strategy = self._learned(token, executor, logic, strategy, self._bindings)
+            beside = self.shadows.get(executor.strategy_id)
+            if beside is not None:
+                again = None if shadow is None else shadow.strategy
+                learned = self._learned(token, *beside, again, self._shadow_bindings)
+                instrument.shadows.append(ShadowStrategy(len(instrument.strategies), learned))
+        elif strategy is None:
+            strategy = TraditionalStrategy(executor)
+        if executor.emission is None:
+            strategy.emission = None
+        instrument.strategies.append(strategy)
+
+    def _learned(
+        self,
+        token: int,
+        executor: StrategyExecutor,
+        logic: LearnedProcessor,
+        kept: Strategy | None,
+        bindings: Bindings | None,
+    ) -> LearnedStrategy:
+        row = self._row(token, logic.features)
+        if isinstance(kept, LearnedStrategy):
+            return kept
+        name = executor.strategy_id
+        return LearnedStrategy(
+            executor, logic, row, bindings, answered_by=self.answered_by[name], drift=self.drift[name]
+        )
+
+    def _row(self, token: int, features: FeatureSet) -> FeatureRow:
+        rows = self.instruments[token].rows
+        row = rows.get(features.names)
+        if row is None:
+            earlier = self._before.instruments.get(token) if self._before else None
+            row = earlier.rows.get(features.names) if earlier else None
+            row = rows[features.names] = FeatureRow(features) if row is None else row
+        return row
+
+
+def _shadow_logic(executor: StrategyExecutor) -> LearnedProcessor | None:
+    logic = executor.processor
+    return shadow_of(logic) if isinstance(logic, LearnedProcessor) else None
