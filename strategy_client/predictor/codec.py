@@ -173,6 +173,7 @@ def _read_contract(contract: pb.Contract) -> Contract:
         ),
         training_ranges=tuple((span.low, span.high) for span in contract.training_ranges),
         estimator=contract.estimator,
+        trained_at_ns=contract.trained_at_ns,
     )
 
 
