@@ -1,6 +1,7 @@
 """How a target becomes a channel."""
 
 import ipaddress
+from collections.abc import Callable
 from typing import Final
 
 import grpc
@@ -39,24 +40,29 @@ def check_target(target: str) -> str:
     raise TargetError(f"target {target!r}: expected unix:/path or host:port")
 
 
-def open_channel(target: str, security: Security) -> grpc.Channel:
-    """Open a channel without waiting for a connection; gRPC connects when the first call is made.
+def channel_opener(target: str, security: Security) -> Callable[[], grpc.Channel]:
+    """Return what opens a channel without waiting for a connection, again and again.
 
-    Channels of one process share nothing: the pause that one takes after a failure holds no other up.
-    Raises SecurityError for files that cannot be used, and where a token would leave this machine in
-    plaintext.
+    gRPC connects when the first call is made. Channels of one process share nothing: the pause that one
+    takes after a failure holds no other up. Raises SecurityError for files that cannot be used, which are
+    read here, and where a token would leave this machine in plaintext.
     """
     check_target(target)
     credentials = security.credentials()
     if credentials is None or target.startswith("unix:"):
         if security.token_file is not None and not _is_local(target):
             raise SecurityError(f"{target}: the token would be sent in plaintext; expected a ca, for TLS")
-        channel = grpc.insecure_channel(target, OPTIONS)
-    else:
-        channel = grpc.secure_channel(target, credentials, OPTIONS)
-    if security.token_file is None:
-        return channel
-    return grpc.intercept_channel(channel, TokenSender(security.token_file))
+        credentials = None
+    sender = None if security.token_file is None else TokenSender(security.token_file)
+
+    def open_channel() -> grpc.Channel:
+        if credentials is None:
+            channel = grpc.insecure_channel(target, OPTIONS)
+        else:
+            channel = grpc.secure_channel(target, credentials, OPTIONS)
+        return channel if sender is None else grpc.intercept_channel(channel, sender)
+
+    return open_channel
 
 
 def _is_local(target: str) -> bool:

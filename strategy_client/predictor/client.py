@@ -14,7 +14,7 @@ from tickserve.v1 import predictor_pb2 as pb
 
 from strategy_client.events import Reason
 from strategy_client.predictor.breaker import BreakerState
-from strategy_client.predictor.channel import open_channel
+from strategy_client.predictor.channel import channel_opener
 from strategy_client.predictor.codec import read_description, read_response, write_request
 from strategy_client.predictor.connection import NS_PER_US, Connection, ConnectionOptions, PredictorCounts
 from strategy_client.predictor.description import Description
@@ -50,8 +50,7 @@ class InferenceClient:
         security: Security | None = None,
     ) -> None:
         self.target = target
-        self._channel = open_channel(target, security or Security())
-        self._stub = PredictorStub(self._channel)
+        self._stub = PredictorStub(channel_opener(target, security or Security()))
         self._connection = Connection(target, self._stub, options, uniform)
         self._closed = threading.Event()
 
@@ -172,7 +171,7 @@ class InferenceClient:
         """Drop what is on its way and free the connection. May be called twice."""
         self._closed.set()
         self._connection.close()
-        self._channel.close()
+        self._stub.close()
 
     def _closed_error(self) -> SidecarUnavailableError:
         # A ValueError is how gRPC says that the channel is closed.

@@ -24,6 +24,9 @@ from strategy_client.predictor.stream import NS_PER_S, PredictSession, StreamedA
 from strategy_client.predictor.stub import NOBODY, PredictorStub
 
 NS_PER_US: Final = 1_000
+# Probes in a row that time out on a connection which seems to stand. The machine at its other end may be gone
+# without a word, and the system would take a quarter of an hour to say so: connect anew.
+STUCK_PROBES: Final = 2
 # A sidecar that is there but does not say that it is ready is asked again after this pause.
 READY_PAUSE_NS: Final = NS_PER_S
 
@@ -96,6 +99,7 @@ class Connection:
         self._session: PredictSession | None = None
         self._cause = "not connected yet"
         self._probe: Any = None
+        self._stuck = 0
         self._ready = False
         self._ready_at_ns = 0
         self._attempt_at_ns = 0
@@ -221,9 +225,17 @@ class Connection:
         self._counts[name] += 1
 
     def _keep(self) -> None:
+        # Calls begin outside of the lock, which a tick may want meanwhile: a token is read from a file first.
         while self._wait_for_work():
             problem = self._reach()
+            session = None
+            if not problem and self._session is None:
+                session = PredictSession(self._stub.predict_stream, self, self._stream_ended)
+            if self._stuck >= STUCK_PROBES:
+                self._connect_anew()
             with self._changed:
+                if self._closed and session is not None:
+                    session.close()
                 if self._closed:
                     return
                 now_ns = time.monotonic_ns()
@@ -233,9 +245,9 @@ class Connection:
                     self._cause = problem
                     self._breaker.probe_failed(now_ns)
                     continue
-                if self._session is None:
-                    self._session = PredictSession(self._stub.predict_stream, self, self._stream_ended)
-                    self._session.start()
+                if session is not None:
+                    self._session = session
+                    session.start()
                     self._count("streams")
                 self._breaker.probe_succeeded()
                 self._changed.notify_all()
@@ -261,22 +273,36 @@ class Connection:
         return False
 
     def _reach(self) -> str:
+        probe = self._stub.describe_models.future(
+            pb.DescribeModelsRequest(models=[NOBODY]),
+            timeout=self._options.probe_timeout_ms * NS_PER_MS / NS_PER_S,
+            wait_for_ready=True,
+        )
         with self._changed:
+            self._probe = probe
             if self._closed:
-                return "the client is closed"
-            probe = self._probe = self._stub.describe_models.future(
-                pb.DescribeModelsRequest(models=[NOBODY]),
-                timeout=self._options.probe_timeout_ms * NS_PER_MS / NS_PER_S,
-                wait_for_ready=True,
-            )
+                self._probe.cancel()
         try:
             self._ready = probe.result().ready
         except grpc.RpcError as error:
             late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            return f"not reached: {(late and self._stub.trouble()) or describe_error(error)}"
+            trouble = self._stub.trouble() if late else ""
+            self._stuck = self._stuck + 1 if late and not trouble else 0
+            return f"not reached: {trouble or describe_error(error)}"
         except grpc.FutureCancelledError:
             return "the client is closed"
+        self._stuck = 0
         return ""
+
+    def _connect_anew(self) -> None:
+        self._stuck = 0
+        with self._changed:
+            session, self._session = self._session, None
+            self._ready = False
+        if session is not None:
+            log.warning("%s: %d probes without an answer, connecting anew", self._target, STUCK_PROBES)
+            session.close()
+        self._stub.reopen()
 
     def _stream_ended(self, session: PredictSession, cause: str) -> None:
         with self._changed:

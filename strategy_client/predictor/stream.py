@@ -191,6 +191,7 @@ class PredictSession:
     def close(self) -> None:
         """End the stream; what is unanswered fails."""
         self._responses.cancel()
+        self._unsent.put(None)
         if self._reader.is_alive() and self._reader is not threading.current_thread():
             self._reader.join()
 

@@ -1,5 +1,7 @@
-"""The methods of `tickserve.v1.Predictor` on a channel."""
+"""The methods of `tickserve.v1.Predictor` on a channel that can be replaced."""
 
+import threading
+from collections.abc import Callable
 from typing import Final
 
 import grpc
@@ -16,7 +18,28 @@ TROUBLE_TIMEOUT_S: Final = 0.25
 class PredictorStub:
     """One callable a method; see proto/tickserve/v1/predictor.proto for what they mean."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, open_channel: Callable[[], grpc.Channel]) -> None:
+        self._open_channel = open_channel
+        self._lock = threading.Lock()
+        self._closed = False
+        self._take(open_channel())
+
+    def reopen(self) -> None:
+        """Take another channel in the place of this one, whose calls fail; nothing after `close`."""
+        with self._lock:
+            if not self._closed:
+                channel = self._channel
+                self._take(self._open_channel())
+                channel.close()
+
+    def close(self) -> None:
+        """Fail all calls, for good. May be called twice."""
+        with self._lock:
+            self._closed = True
+            self._channel.close()
+
+    def _take(self, channel: grpc.Channel) -> None:
+        self._channel = channel
         self.predict = channel.unary_unary(
             SERVICE + "Predict",
             request_serializer=pb.PredictRequest.SerializeToString,

@@ -1,8 +1,10 @@
 """The predictor for users' own tests, used as a user would."""
 
+import itertools
+
 import numpy as np
 import pytest
-from fixtures_ticks import ticks
+from fixtures_ticks import tick
 
 from strategy_client import NoSignal, Outcome, Reason, Signal, StrategyConfig, StrategyFactory, StrategyRunner
 from strategy_client.bindings import Bindings
@@ -30,10 +32,12 @@ class Session:
         self.bindings = Bindings(wanted, self.fake.describe)
         self.bindings.refresh()
         self.runner = StrategyRunner(executors, self.fake, self.bindings)
+        self._seconds = itertools.count()
 
     def run(self, prices: list[float]) -> list[Outcome]:
         """Return the one outcome of each tick."""
-        return [outcome for tick in ticks(prices) for outcome in self.runner.process(tick)]
+        came = [tick(price, second=next(self._seconds)) for price in prices]
+        return [outcome for each in came for outcome in self.runner.process(each)]
 
 
 def what(outcomes: list[Outcome]) -> list[object]:
