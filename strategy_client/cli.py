@@ -1,7 +1,8 @@
 """`strategy-client COMMAND`; each command is a module of `commands`.
 
 Exit codes: 0 done; 1 the sidecar or a model is not as asked, with the reason; 2 wrong usage, configuration
-or input, one line for each thing that is wrong; 130 interrupted.
+or input, one line for each thing that is wrong; 3 nothing of a log differs, but not all of it could be
+verified; 130 interrupted.
 """
 
 import logging
@@ -10,9 +11,11 @@ from typing import NoReturn
 
 import typer
 
+from strategy_client.commands.audit import audit
 from strategy_client.commands.check import check
 from strategy_client.commands.replay import replay
 from strategy_client.commands.report import report
+from strategy_client.commands.run import run
 
 app = typer.Typer(
     name="strategy-client",
@@ -25,6 +28,8 @@ app = typer.Typer(
 app.command()(replay)
 app.command()(check)
 app.command()(report)
+app.command()(run)
+app.add_typer(audit, name="audit")
 
 
 def main() -> None:
