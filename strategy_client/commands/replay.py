@@ -15,6 +15,7 @@ from strategy_client.predictor.security import Security
 from strategy_client.replay.replacement import Replacement
 from strategy_client.replay.session import DEADLINE_MS, Replay, ReplayOptions
 from strategy_client.replay.table import summary_table
+from strategy_client.replay.window import WINDOW_TICKS
 
 
 def replay(
@@ -26,9 +27,20 @@ def replay(
     ),
     out_folder: Annotated[Path, typer.Option("--out", help="Where the files go.")] = Path("out"),
     speed: Annotated[str, typer.Option(help="'max', or a multiple of the ticks' own pace.")] = "max",
+    window: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Ticks that are asked together at full speed, with the same outcomes; 1 is tick by tick, "
+            f"which alone tells how long a tick takes. {WINDOW_TICKS}, or 1 where --deadline-ms is given.",
+        ),
+    ] = None,
     skip: Annotated[int, typer.Option(min=0, help="Leave out so many ticks at the start.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many ticks.")] = None,
-    deadline_ms: Annotated[float, typer.Option(min=0.001, help="The budget of one tick.")] = DEADLINE_MS,
+    deadline_ms: Annotated[
+        float | None,
+        typer.Option(min=0.001, help=f"The budget of one tick; {DEADLINE_MS:g}, so that nothing is late."),
+    ] = None,
     replaced: Annotated[
         list[str] | None,
         typer.Option("--replace", help="TICK:MODEL:FILE, replace a model just before a tick; repeatable."),
@@ -73,9 +85,10 @@ def replay(
             security=Security(ca, certificate, key, token_file),
             models=models,
             speed=_speed(speed),
+            window=_window(window, speed, deadline_ms),
             skip=skip,
             limit=limit,
-            deadline_ms=deadline_ms,
+            deadline_ms=DEADLINE_MS if deadline_ms is None else deadline_ms,
             replacements=[_replacement(text) for text in replaced or ()],
             allow_contract_change=allow_contract_change or (),
             strict=strict,
@@ -95,6 +108,18 @@ def _speed(text: str) -> float | None:
     if not 0 < speed < math.inf:
         raise ConfigurationError(Problem("--speed", f"{text!r}: expected 'max' or a number above 0"))
     return speed
+
+
+def _window(window: int | None, speed: str, deadline_ms: float | None) -> int:
+    if speed != "max":
+        if window not in (None, 1):
+            text = f"{window}: expected 1 beside --speed {speed}, where each tick comes in its own time"
+            raise ConfigurationError(Problem("--window", text))
+        return 1
+    if window is None:
+        # Who sets a deadline wants to see which ticks miss it.
+        return WINDOW_TICKS if deadline_ms is None else 1
+    return window
 
 
 def _replacement(text: str) -> Replacement:

@@ -30,9 +30,10 @@ from strategy_client.replay.outcome_files import OutcomeFiles
 from strategy_client.replay.pace import Pace
 from strategy_client.replay.replacement import Replacement
 from strategy_client.replay.summary import Replaced, Summary, TickLog, summarise
+from strategy_client.replay.window import WINDOW_TICKS, WindowOptions, Windows
 from strategy_client.runner import RunnerOptions, StrategyRunner
 from strategy_client.sidecar.own_sidecar import OwnSidecar
-from strategy_client.sources.bad_line import BadFileError, BadLines
+from strategy_client.sources.bad_line import BadFileError, BadLineError, BadLines
 from strategy_client.sources.tick_file import TickFile, merged, open_ticks
 
 # How long each tick took, int64 nanoseconds, shape (ticks,), to be read by numpy.load.
@@ -49,7 +50,9 @@ Progress = Callable[[int, float], None]
 class ReplayOptions:
     """What to replay. `speed` None is as fast as possible, else a multiple of the ticks' own pace.
 
-    `skip` ticks are left out at the start; `limit` and the places of replacements count from there.
+    `skip` ticks are left out at the start; `limit` and the places of replacements count from there. As fast
+    as possible, `window` ticks are asked in one request, with the same outcomes; 1 is tick by tick, which
+    alone tells how long a tick takes.
     `security` is for the `target`. Without one a sidecar is started over a copy of `models`, which refuses a
     file of another contract than the one it is to replace, but for the models in `allow_contract_change`. The
     deadline is long by default, so that a machine that is busy for a moment does not change the bytes.
@@ -63,6 +66,7 @@ class ReplayOptions:
     security: Security | None = None
     models: Path = Path("models")
     speed: float | None = None
+    window: int = WINDOW_TICKS
     skip: int = 0
     limit: int | None = None
     deadline_ms: float = DEADLINE_MS
@@ -131,32 +135,42 @@ class Replay:
 
             log = TickLog()
             started_ns = time.monotonic_ns()
-            for processed in self._process(ticks, runner, sidecar, log):
+            process = self._process_windows if self._in_windows else self._process
+            for processed in process(ticks, runner, sidecar, log):
                 for listener in (files_written, *self._listeners):
                     listener.took(processed)
-                if len(log.durations_ns) % PROGRESS_EVERY_TICKS == 0:
-                    report(len(log.durations_ns))
+                if processed.index % PROGRESS_EVERY_TICKS == PROGRESS_EVERY_TICKS - 1:
+                    report(processed.index + 1)
             duration_ns = time.monotonic_ns() - started_ns
-            report(len(log.durations_ns))
+            report(log.ticks)
             calls = sidecar.client.counts if sidecar.client else None
-        np.save(latency_path, np.frombuffer(log.durations_ns, dtype=np.int64))
+        paths = {**files_written.paths, "summary": summary_path}
+        if log.durations_ns:
+            paths["latency"] = latency_path
+            np.save(latency_path, np.frombuffer(log.durations_ns, dtype=np.int64))
         summary = summarise(
             self._executors,
             log,
             runner.answered_by,
             edge=runner.counts,
             bad=bad,
-            replaced=[*self._replaced, *self._never_replaced(len(log.durations_ns))],
+            replaced=[*self._replaced, *self._never_replaced(log.ticks)],
             calls=calls,
             duration_ns=duration_ns,
-            files={**files_written.paths, "latency": latency_path, "summary": summary_path},
+            window=self._options.window if self._in_windows else 1,
+            files=paths,
         )
         summary_path.write_text(json.dumps(summary.to_json(), indent=2) + "\n", encoding="utf-8")
         return summary
 
+    @property
+    def _in_windows(self) -> bool:
+        # Where nobody is asked there is nothing to put together.
+        return self._options.speed is None and self._options.window > 1 and bool(self._wanted)
+
     def _process(
         self, ticks: Iterable[MarketTick], runner: StrategyRunner, sidecar: Sidecar, log: TickLog
-    ) -> Iterable[ProcessedTick]:
+    ) -> Iterator[ProcessedTick]:
         pace = Pace(self._options.speed)
         for index, tick in enumerate(ticks):
             self._act(index, sidecar)
@@ -167,6 +181,27 @@ class Replay:
             log.durations_ns.append(duration_ns)
             log.by_instrument[tick.instrument_token] += 1
             yield ProcessedTick(index, tick, came, duration_ns)
+
+    def _process_windows(
+        self, ticks: Iterable[MarketTick], runner: StrategyRunner, sidecar: Sidecar, log: TickLog
+    ) -> Iterator[ProcessedTick]:
+        if sidecar.client is None:
+            raise RuntimeError("windows without a sidecar")
+        options = WindowOptions(self._options.window)
+        windows = Windows(runner, sidecar.client, self._options.deadline_ms, options)
+        happens = {*self._acts, *(replacement.tick for replacement in self._options.replacements)}
+        try:
+            for index, tick in enumerate(ticks):
+                if index in happens:
+                    yield from windows.drain()
+                    self._act(index, sidecar)
+                log.by_instrument[tick.instrument_token] += 1
+                yield from windows.take(index, tick)
+        except (BadFileError, BadLineError):
+            # The ticks before the place that is bad have their outcomes, as they have tick by tick.
+            yield from windows.drain()
+            raise
+        yield from windows.drain()
 
     def _act(self, index: int, sidecar: Sidecar) -> None:
         for replacement in self._options.replacements:

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from strategy_client.edge import TickCounts
 from strategy_client.executor import StrategyExecutor
 from strategy_client.predictor.connection import PredictorCounts
 from strategy_client.processors.processor import LearnedProcessor
-from strategy_client.runner import TickCounts
 from strategy_client.sources.bad_line import BadLines
 
 NS_PER_US: Final = 1_000
@@ -66,21 +66,44 @@ class Replaced:
 
 @dataclass(slots=True)
 class TickLog:
-    """What is written down on the way: the duration of each tick, and the ticks of each instrument."""
+    """What is written down on the way: ticks by instrument, and the time of each where they go one by one."""
 
     durations_ns: "array[int]" = field(default_factory=lambda: array("q"))
     by_instrument: Counter[int] = field(default_factory=Counter)
 
+    @property
+    def ticks(self) -> int:
+        """How many ticks were taken."""
+        return self.by_instrument.total()
+
+    def latency(self) -> "TickLatency | None":
+        """Return how long the ticks took; None where they were asked in windows."""
+        if not self.durations_ns:
+            return None
+        durations_us = np.frombuffer(self.durations_ns, dtype=np.int64) / NS_PER_US
+        return TickLatency(*np.quantile(durations_us, [0.5, 0.99, 1.0]).round(1).tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class TickLatency:
+    """From a tick's begin to its last outcome, in microseconds."""
+
+    median: float
+    p99: float
+    longest: float
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A replay. `calls` is None where no strategy needed a sidecar."""
+    """A replay. `calls` is None where no strategy needed a sidecar.
+
+    `window` is how many ticks were asked together at most; `latency_us` is None where it is more than one.
+    """
 
     ticks: int
     seconds: float
-    median_us: float
-    p99_us: float
-    longest_us: float
+    window: int
+    latency_us: TickLatency | None
     strategies: Sequence[StrategySummary]
     edge: TickCounts
     bad_lines: int
@@ -105,11 +128,8 @@ class Summary:
             "ticks": self.ticks,
             "seconds": round(self.seconds, 3),
             "ticks_per_s": round(self.ticks_per_s, 1),
-            "tick_latency_us": {
-                "median": self.median_us,
-                "p99": self.p99_us,
-                "longest": self.longest_us,
-            },
+            "window": self.window,
+            "tick_latency_us": asdict(self.latency_us) if self.latency_us else None,
             "strategies": {
                 each.strategy_id: {
                     "type": each.strategy_type,
@@ -155,17 +175,15 @@ def summarise(
     replaced: Sequence[Replaced],
     calls: PredictorCounts | None,
     duration_ns: int,
+    window: int,
     files: Mapping[str, Path],
 ) -> Summary:
     """Put a replay's numbers together."""
-    durations_us = np.frombuffer(log.durations_ns, dtype=np.int64) / NS_PER_US if log.durations_ns else [0.0]
-    median, p99, longest = np.quantile(durations_us, [0.5, 0.99, 1.0]).round(1).tolist()
     return Summary(
-        ticks=len(log.durations_ns),
+        ticks=log.ticks,
         seconds=duration_ns / NS_PER_S,
-        median_us=median,
-        p99_us=p99,
-        longest_us=longest,
+        window=window,
+        latency_us=log.latency(),
         strategies=[summarise_strategy(executor, log, answered_by) for executor in executors],
         edge=edge,
         bad_lines=bad.count,

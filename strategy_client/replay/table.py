@@ -77,11 +77,16 @@ def in_unit(duration_us: float) -> str:
     return f"{duration_us:.1f} us" if duration_us < US_PER_MS else f"{duration_us / US_PER_MS:.2f} ms"
 
 
+def _timing(summary: Summary) -> str:
+    latency = summary.latency_us
+    if latency is None:
+        return f"asked {summary.window} ticks at a time (--window 1 tells a tick's latency)"
+    return f"tick latency median {in_unit(latency.median)}, 99th percentile {in_unit(latency.p99)}"
+
+
 def _lines(summary: Summary) -> Iterable[str]:
-    yield (
-        f"{summary.ticks:,} ticks in {summary.seconds:.1f} s, {summary.ticks_per_s:,.0f} ticks/s; "
-        f"tick latency median {in_unit(summary.median_us)}, 99th percentile {in_unit(summary.p99_us)}"
-    )
+    pace = f"{summary.ticks:,} ticks in {summary.seconds:.1f} s, {summary.ticks_per_s:,.0f} ticks/s"
+    yield f"{pace}; {_timing(summary)}"
     for each in summary.replaced:
         done = "not replaced" if each.refused else "replaced"
         why = f": {each.refused}" if each.refused else ""

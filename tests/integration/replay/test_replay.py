@@ -206,7 +206,9 @@ def test_paused_sidecar_costs_one_deadline(session: Path, undisturbed: Path, tmp
         psutil.Process(sidecar.own.pid).resume()
         eventually(lambda: client.breaker_state is not BreakerState.OPEN, "a probe was answered")
 
-    summary = replay(session, tmp_path, acts={paused_at: pause, resumed_at: resume}, deadline_ms=2_000.0)
+    summary = replay(
+        session, tmp_path, acts={paused_at: pause, resumed_at: resume}, deadline_ms=2_000.0, window=1
+    )
     assert_complete(summary, tmp_path)
     assert of(TRADITIONAL, signals(tmp_path)) == of(TRADITIONAL, signals(undisturbed))
     came, expected = outcomes(tmp_path), outcomes(undisturbed)

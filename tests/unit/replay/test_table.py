@@ -6,10 +6,10 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from strategy_client.edge import TickCounts
 from strategy_client.predictor.connection import PredictorCounts
-from strategy_client.replay.summary import ModelAnswers, Replaced, StrategySummary, Summary
+from strategy_client.replay.summary import ModelAnswers, Replaced, StrategySummary, Summary, TickLatency
 from strategy_client.replay.table import Finding, check_table, summary_table
-from strategy_client.runner import TickCounts
 
 LONG = "a_learned_strategy_with_a_name_that_goes_on_and_on_and_on"
 OUTCOMES = {
@@ -22,9 +22,8 @@ OUTCOMES = {
 SUMMARY = Summary(
     ticks=500_000,
     seconds=3.0,
-    median_us=640.12,
-    p99_us=1_420.0,
-    longest_us=2_000.0,
+    window=1,
+    latency_us=TickLatency(640.12, 1_420.0, 2_000.0),
     strategies=[
         StrategySummary(
             "ml_momentum",
