@@ -91,7 +91,7 @@ def test_time_that_is_none_is_refused(seconds: float) -> None:
 
 
 def test_another_line_up_is_watched_from_now_on() -> None:
-    """A new instrument has its full time; one that is gone is silent no more; one that stays keeps its own."""
+    """A new instrument has its full time; one that is gone is silent no more; one that stays goes on."""
     watch = SilenceWatch(30, [1, 2], 0)
     watch.heard(3, 25 * S)
     watch.look(31 * S)

@@ -1,0 +1,266 @@
+"""`strategy-client run`."""
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Final, Self
+
+import typer
+from rich.live import Live
+
+from strategy_client.commands.console import err, out, reporting
+from strategy_client.commands.options import Ca, Certificate, Key, Strategies, TokenFile, find_beside
+from strategy_client.configuration import ConfigurationError, Problem, TicksConfig
+from strategy_client.live.closing import closing_lines, summarise_live
+from strategy_client.live.metrics import health_page, metrics_page, ready_page
+from strategy_client.live.prepared_factory import PreparedFactory
+from strategy_client.live.probes import CachedPage, ProbeServer, read_address
+from strategy_client.live.recorder import MAX_BYTES
+from strategy_client.live.session import DEADLINE_MS, MAX_TICK_AGE_MS, LiveOptions, LiveRun
+from strategy_client.live.session import Strategies as RunningStrategies
+from strategy_client.live.silence import SILENT_AFTER_S
+from strategy_client.live.table import Rate, headline, live_table
+from strategy_client.predictor.channel import TargetError, check_target
+from strategy_client.predictor.security import Security, SecurityError
+from strategy_client.replay.table import summary_table
+from strategy_client.sinks import open_fan_out
+from strategy_client.sources import open_source
+from strategy_client.sources.bad_line import BadFileError, BadLines
+from strategy_client.store import StrategySet, open_store
+
+MIB: Final = 1024**2
+SHOW_EVERY_S: Final = 0.5
+LINE_EVERY_S: Final = 30.0
+# A scrape is Python too: it gives the loop its turn after this long, where Python's own would be 5 ms.
+SWITCH_INTERVAL_S: Final = 0.0005
+STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+def default_target() -> str:
+    """Return where a sidecar on this machine listens when nothing else is said."""
+    folder = os.environ.get("XDG_RUNTIME_DIR") or "/tmp"  # noqa: S108 the sidecar's own rule; see its --listen
+    return f"unix:{folder}/tickserve.sock"
+
+
+def run(
+    strategies: Strategies,
+    source: Annotated[str, typer.Option(metavar="URL", help="The feed: a bus, a file, or - for stdin.")],
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDR",
+            help="A sidecar, unix:/PATH or HOST:PORT; repeatable, the first that is well is asked. "
+            "Default: where a sidecar on this machine listens, unix:$XDG_RUNTIME_DIR/tickserve.sock or /tmp.",
+        ),
+    ] = None,
+    sink: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[BROKER=]URL", help="Where signals go, of one broker or of all; repeatable."),
+    ] = None,
+    audit: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Append every outcome to the log in this folder.")
+    ] = None,
+    out_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Write what a replay writes; the run before goes to before/."
+        ),
+    ] = None,
+    max_out_mib: Annotated[
+        int, typer.Option(min=1, help="How large the files of --out may grow; then nothing more is recorded.")
+    ] = MAX_BYTES // MIB,
+    http: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Serve /metrics, /healthz and /readyz, as on 127.0.0.1:9102."),
+    ] = None,
+    deadline_ms: Annotated[float, typer.Option(min=0.001, help="The budget of one tick.")] = DEADLINE_MS,
+    max_tick_age_ms: Annotated[
+        float, typer.Option(min=0, help="No signal comes of a tick that waited longer; 0: of any age.")
+    ] = MAX_TICK_AGE_MS,
+    silent_after_s: Annotated[
+        float,
+        typer.Option(min=0, help="Tell of a feed or an instrument without a tick for so long; 0: never."),
+    ] = SILENT_AFTER_S,
+    time: Annotated[str | None, typer.Option(help="Column of the time.")] = None,
+    price: Annotated[str | None, typer.Option(help="Column of the price.")] = None,
+    volume: Annotated[str | None, typer.Option(help="Column of the trade's size.")] = None,
+    token: Annotated[str | None, typer.Option(help="Column of the instrument, or its token.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="Column of the symbol.")] = None,
+    timezone: Annotated[str | None, typer.Option(help="Zone of times without one, as UTC.")] = None,
+    time_format: Annotated[str | None, typer.Option(help="iso, s, ms, us, ns or a strptime format.")] = None,
+    ca: Ca = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Run strategies over live ticks, until the feed ends or SIGINT or SIGTERM; SIGHUP reads them again."""
+    flags: dict[str, Any] = {
+        "time": time,
+        "price": price,
+        "volume": volume,
+        "token": int(token) if token and token.isdecimal() else token,
+        "symbol": symbol,
+        "timezone": timezone,
+        "time_format": time_format,
+    }
+    _log_with_times()
+    with reporting(), ExitStack() as stack:
+        problems: list[Problem] = []
+        options = None
+        with _collecting(problems):
+            options = LiveOptions(
+                targets=[check_target(each) for each in target or [default_target()]],
+                security=Security(ca, certificate, key, token_file),
+                deadline_ms=deadline_ms,
+                max_tick_age_ms=max_tick_age_ms or None,
+                silent_after_s=silent_after_s,
+                audit=audit,
+                out=out_folder,
+                max_out_bytes=max_out_mib * MIB,
+            )
+        address = None
+        with _collecting(problems):
+            address = read_address(http) if http is not None else None
+        find_beside(strategies)
+        factory = PreparedFactory()
+        running = StrategySet(())
+        with _collecting(problems):
+            store = open_store(strategies, factory)
+            stack.callback(store.close)
+            running = store.read()
+            if not running.strategies:
+                raise ConfigurationError(Problem(strategies, "expected at least one strategy, there is none"))
+        tokens = {token for each in running.strategies for token in each.instrument_tokens}
+        columns = replace(running.ticks or TicksConfig(), **{k: v for k, v in flags.items() if v is not None})
+        bad = BadLines()
+        with _collecting(problems):
+            feed = open_source(source, columns, tokens, bad)
+            stack.callback(feed.close)
+        fan_out = None
+        with _collecting(problems):
+            fan_out = stack.enter_context(open_fan_out(sink)) if sink else None
+        if problems or options is None:
+            raise ConfigurationError(*problems)
+        for problem in running.problems:
+            err.print(f"strategy-client: left out, as it is disabled: {problem}", soft_wrap=True)
+        live = LiveRun(
+            options,
+            RunningStrategies(store, running, factory),
+            feed,
+            tokens=tokens,
+            bad=bad,
+            fan_out=fan_out,
+        )
+        stop = _Stop(live)
+        stack.enter_context(stop)
+        with live:
+            if address is not None:
+                stack.enter_context(_probes(address, live))
+            sys.setswitchinterval(SWITCH_INTERVAL_S)
+            _watch(live, stop)
+        _finish(live)
+
+
+class _Stop:
+    """Says when a signal has asked for the end; a second one ends the process at once. SIGHUP reads again."""
+
+    def __init__(self, live: LiveRun) -> None:
+        self.asked = False
+        self._live = live
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in STOPPING:
+            self._before[number] = signal.signal(number, self._stop)
+        self._before[signal.SIGHUP] = signal.signal(
+            signal.SIGHUP, lambda _number, _frame: self._live.reload()
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            os._exit(128 + number)
+        self.asked = True
+
+
+def _watch(live: LiveRun, stop: _Stop) -> None:
+    count = len(live.runner.executors)
+    err.print(f"{count} strategies on {len(live.runner.instruments)} instruments; end with SIGINT or SIGTERM")
+    rate = Rate()
+    if out.is_terminal:
+        with Live(console=out, auto_refresh=False, transient=True) as shown, _logging_above():
+            while not stop.asked and not live.wait(SHOW_EVERY_S):
+                shown.update(live_table(live.view, rate), refresh=True)
+        return
+    line_at_s = LINE_EVERY_S
+    while not stop.asked and not live.wait(SHOW_EVERY_S):
+        if live.view.seconds >= line_at_s:
+            line_at_s += LINE_EVERY_S
+            err.print(headline(live.view, rate), soft_wrap=True)
+
+
+def _finish(live: LiveRun) -> None:
+    summary = summarise_live(live.view, live.bad, live.files)
+    if "summary" in live.files:
+        text = json.dumps(summary.to_json(), indent=2) + "\n"
+        live.files["summary"].write_text(text, encoding="utf-8")
+    out.print(summary_table(summary), soft_wrap=not out.is_terminal)
+    for line in closing_lines(live.view):
+        out.print(line, soft_wrap=True)
+    if live.failed:
+        raise typer.Exit(1)
+
+
+def _probes(address: tuple[str, int], live: LiveRun) -> ProbeServer:
+    view = live.view
+    server = ProbeServer(
+        *address,
+        {
+            "/metrics": CachedPage(lambda: metrics_page(view)),
+            "/healthz": lambda: health_page(view),
+            "/readyz": lambda: ready_page(view),
+        },
+    )
+    err.print(f"metrics on http://{server.address}/metrics", soft_wrap=True)
+    return server
+
+
+@contextmanager
+def _collecting(problems: list[Problem]) -> Iterator[None]:
+    """Keep what is wrong, so that all of it is told at once."""
+    try:
+        yield
+    except ConfigurationError as error:
+        problems += error.problems
+    except (BadFileError, TargetError, SecurityError) as error:
+        problems.append(Problem("", str(error)))
+
+
+def _log_with_times() -> None:
+    logging.getLogger("strategy_client").setLevel(logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+
+@contextmanager
+def _logging_above() -> Iterator[None]:
+    """Let log lines scroll by above a table that stands still."""
+    handlers = [each for each in logging.getLogger().handlers if isinstance(each, logging.StreamHandler)]
+    streams = [handler.setStream(sys.stderr) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, stream in zip(handlers, streams, strict=True):
+            if stream is not None:
+                handler.setStream(stream)

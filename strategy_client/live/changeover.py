@@ -1,0 +1,107 @@
+"""Another configuration taken over between two ticks, whole or not at all."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from strategy_client.audit import AuditLog
+from strategy_client.bindings import Bindings
+from strategy_client.configuration import ConfigurationError, Problem
+from strategy_client.executor import StrategyExecutor
+from strategy_client.factory import StrategyFactory
+from strategy_client.lineup import renew, wanted_models
+from strategy_client.live.account import Account
+from strategy_client.live.configuration_watch import ConfigurationWatch
+from strategy_client.live.journal import Journal
+from strategy_client.live.silence import SilenceWatch
+from strategy_client.runner import StrategyRunner
+from strategy_client.sinks.fan_out import FanOut
+from strategy_client.store.store import StrategySet
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Everything that a change of the configuration reaches."""
+
+    runner: StrategyRunner
+    account: Account
+    silence: SilenceWatch
+    tokens: set[int]
+    bindings: Bindings | None = None
+    targets: Sequence[str] = ()
+    fan_out: FanOut | None = None
+    audit: AuditLog | None = None
+
+
+class Changeover:
+    """Takes over what the watch has found. The loop's thread calls `apply`, between two ticks.
+
+    Where a line-up is refused, by a processor that does not support its instrument, say, what runs goes on
+    as it was, but for `enabled`: to stop a strategy works whatever else is wrong, and one that is gone stops.
+    """
+
+    def __init__(
+        self,
+        watch: ConfigurationWatch,
+        running: StrategySet,
+        *,
+        factory: StrategyFactory,
+        changed: Changed,
+        journal: Journal,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self._watch = watch
+        self._running = running
+        self._factory = factory
+        self._changed = changed
+        self._journal = journal
+        self._now_ns = now_ns
+
+    def __repr__(self) -> str:
+        return f"<Changeover {len(self._running.strategies)} strategies>"
+
+    def apply(self) -> None:
+        """Take over what has changed, if anything; never raises."""
+        after = self._watch.take()
+        if after is None:
+            return
+        before = self._running
+        try:
+            self._take(after)
+        except ConfigurationError as error:
+            self._refused(before, after, error.problems)
+        except Exception as error:  # noqa: BLE001 told: what a user's processor raises must not end the loop
+            problem = Problem("", f"could not be taken over: {type(error).__name__}: {error}")
+            self._journal.problem("configuration", str(problem), error=error)
+            self._refused(before, after, (problem,))
+
+    def _refused(self, before: StrategySet, after: StrategySet, problems: Sequence[Problem]) -> None:
+        now = {each.strategy_id: each.enabled for each in after.strategies}
+        kept = tuple(replace(each, enabled=now.get(each.strategy_id, False)) for each in before.strategies)
+        running = replace(before, strategies=kept)
+        self._take(running)
+        self._watch.refuse(running, problems)
+
+    def _take(self, after: StrategySet) -> None:
+        changed = self._changed
+        executors = renew(changed.runner.executors, after.strategies, self._factory)
+        wanted = wanted_models(executors, changed.targets)
+        changed.runner.change(executors)
+        self._running = after
+        changed.account.run(executors)
+        tokens = {token for executor in executors for token in executor.config.instrument_tokens}
+        changed.silence.watch(tokens, self._now_ns())
+        # The source reads this very set.
+        changed.tokens.update(tokens)
+        changed.tokens.intersection_update(tokens)
+        if changed.bindings is not None:
+            changed.bindings.change(wanted)
+        if changed.fan_out is not None:
+            changed.fan_out.set_brokers(brokers_of(executors))
+        if changed.audit is not None:
+            changed.audit.changed(executors)
+        self._journal.told(f"configuration taken over: {len(executors)} strategies")
+
+
+def brokers_of(executors: Sequence[StrategyExecutor]) -> dict[str, tuple[str, ...]]:
+    """Return the brokers of each strategy, by its id."""
+    return {executor.strategy_id: executor.config.active_brokers for executor in executors}
