@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from strategy_client.audit.decoder import Recorded, RecordedTick
+from strategy_client.audit.decoder import NamedModel, Recorded, RecordedTick
 from strategy_client.audit.reader import Entry
-from strategy_client.audit.rerun import Rerun, RowKey, is_near
+from strategy_client.audit.rerun import Rerun, RowKey, is_near, is_of_the_clock
 from strategy_client.audit.served import ServedModels
 from strategy_client.audit.verdict import Difference, Tally, Verdict
 from strategy_client.configuration import EmissionConfig
@@ -56,6 +56,16 @@ class Comparison:
         self._after_gap = after_gap
         self._ticks_since = {}
 
+    def change(self, lineup: Sequence[Mapping[str, Any]]) -> None:
+        """Run these strategies from the next tick on; what stays keeps its histories, as it did then."""
+        self._rerun.change(lineup)
+
+    def bind(self, strategy_id: str, model: NamedModel) -> None:
+        """Bind a strategy to a model's bytes, as far as they are there, before it has answered."""
+        version = self.served.description_of(model.digest) if self.served is not None else None
+        if version is not None:
+            self._rerun.bindings.set(strategy_id, model, version)
+
     def take_tick(self, entry: Entry, tick: RecordedTick, answers: Mapping[RowKey, Answer]) -> None:
         """Run a tick again and compare every outcome of it."""
         token = tick.tick.instrument_token
@@ -65,7 +75,7 @@ class Comparison:
             if each.model is not None and version is not None:
                 rerun.bindings.set(each.strategy_id, each.model, version)
         rerun.answers.prepare(tick, answers, after_gap=self._after_gap)
-        came = dict(rerun.process(tick))
+        came = dict(rerun.process(tick, after_gap=self._after_gap))
         self._ticks_since[token] = self._ticks_since.get(token, 0) + 1
         for recorded in tick.outcomes:
             outcome = came.pop(recorded.strategy_id, None)
@@ -118,7 +128,7 @@ class Comparison:
             return self._learned_unverified(case, executor, answers)
         return self._compare_unasked(case, executor)
 
-    def _learned_unverified(
+    def _learned_unverified(  # noqa: PLR0911 one for each case
         self, case: "_Case", executor: StrategyExecutor, answers: Mapping[RowKey, Answer]
     ) -> str:
         recorded = case.recorded
@@ -130,6 +140,8 @@ class Comparison:
             return self._compare_answered(case, executor, answer)
         if recorded.said in MOMENTARY:
             return OF_THE_MOMENT
+        if recorded.said == Reason.STALE_TICK.value:
+            return self._compare_unasked(case, executor)
         if recorded.is_signal:
             self._differ_in(case, "model", "none", "a signal of a learned strategy has one")
             return ""
@@ -139,7 +151,7 @@ class Comparison:
 
     def _compare_unasked(self, case: "_Case", executor: StrategyExecutor) -> str:
         came = case.came
-        if case.recorded.said == Reason.STALE_TICK.value and _said(came) != case.recorded.said:
+        if case.recorded.said == Reason.STALE_TICK.value and is_of_the_clock(case.tick):
             return OF_THE_MOMENT
         if self._is_cold(case, executor):
             return AFTER_GAP

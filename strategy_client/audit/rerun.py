@@ -14,15 +14,19 @@ from strategy_client.configuration import ConfigurationError, describe_error
 from strategy_client.events import Outcome, Reason
 from strategy_client.executor import StrategyExecutor
 from strategy_client.factory import StrategyFactory
-from strategy_client.lineup import create_executors, wanted_models
+from strategy_client.lineup import create_executors, renew, wanted_models
 from strategy_client.predictor.description import Description, ModelDescription, VersionDescription
 from strategy_client.predictor.port import Answer, Prediction, Question, Refusal
 from strategy_client.processors.processor import LearnedProcessor
-from strategy_client.runner import StrategyRunner
+from strategy_client.runner import RunnerOptions, StrategyRunner
 
 # A row that a window of features gives after a gap may differ from the recorded one by as much: a running sum
 # that began elsewhere rounds otherwise.
 AFTER_GAP: Final = 1e-5
+# What the texts of `strategy_client.edge` say: a test holds these to it.
+RECEIVED: Final = "received "
+AHEAD: Final = "ahead of the clock"
+FAR_NS: Final = 10**21
 NOT_RECORDED: Final = Refusal(Reason.UNAVAILABLE, "the log has no answer to this row")
 
 RowKey = tuple[str, bytes]
@@ -33,9 +37,19 @@ class RecordedBindings(Bindings):
 
     def __init__(self, wanted: Sequence[Wanted]) -> None:
         super().__init__(wanted, lambda _names: Description({}, ready=False))
-        self._each = {each.strategy_id: each for each in wanted}
+        self._each: Mapping[str, Wanted] = {}
         self._now: dict[str, Binding] = {}
         self._digests: dict[str, str] = {}
+        self.want(wanted)
+
+    def want(self, wanted: Sequence[Wanted]) -> None:
+        """Take what the strategies ask from now on; one that asks another model is not bound yet."""
+        before, self._each = self._each, {each.strategy_id: each for each in wanted}
+        for strategy_id, each in before.items():
+            now = self._each.get(strategy_id)
+            if now is None or (now.model, now.features.names) != (each.model, each.features.names):
+                self._now.pop(strategy_id, None)
+                self._digests.pop(strategy_id, None)
 
     def set(self, strategy_id: str, model: NamedModel, version: VersionDescription) -> None:
         """Bind a strategy to a version; the same object as before where it is the same bytes."""
@@ -133,7 +147,8 @@ class Rerun:
         self.answers = RecordedAnswers()
         self._factory = factory
         self.bindings = RecordedBindings(())
-        self._runner = StrategyRunner(())
+        self._now_ns = self._wall_ns = 0
+        self._runner = self._start(())
 
     def begin(self, lineup: Sequence[Mapping[str, Any]]) -> None:
         """Start with empty histories. A strategy that cannot be made is left out, and told in `problems`."""
@@ -147,14 +162,53 @@ class Rerun:
             else:
                 self.executors[strategy_id] = executor
         executors = list(self.executors.values())
-        learned = [e.processor for e in executors if isinstance(e.processor, LearnedProcessor)]
-        endpoints = [each.model.endpoint for each in learned if each.model.endpoint is not None]
-        self.bindings = RecordedBindings(wanted_models(executors, endpoints))
-        self._runner = StrategyRunner(executors, self.answers, self.bindings)
+        self.bindings = RecordedBindings(_wanted(executors))
+        self._runner = self._start(executors)
 
-    def process(self, tick: RecordedTick) -> Mapping[str, Outcome]:
-        """Return what each strategy says now, by its id."""
-        return {outcome.strategy_id: outcome for outcome in self._runner.process(tick.tick)}
+    def change(self, lineup: Sequence[Mapping[str, Any]]) -> None:
+        """Run these strategies from the next tick on; those of the same logic keep their histories."""
+        self.problems = {}
+        configs = []
+        for each in lineup:
+            try:
+                config = read_config(each)
+                if config.strategy_id not in self.executors:
+                    create_executors([config], self._factory)
+            except (ConfigurationError, KeyError, TypeError, ValueError) as error:
+                self.problems[str(each.get("id"))] = describe_error(error)
+            else:
+                configs.append(config)
+        executors = renew(list(self.executors.values()), configs, self._factory)
+        self.executors = {each.strategy_id: each for each in executors}
+        self.bindings.want(_wanted(executors))
+        self._runner.change(executors)
+
+    def process(self, tick: RecordedTick, *, after_gap: bool) -> Mapping[str, Outcome]:
+        """Return what each strategy says now, by its id.
+
+        What the clocks said then is not known, but what followed from it: the edge is made to find the same.
+        """
+        # Three cases: taken as it came; taken, but too old for a signal; refused, and without a trace. The
+        # edge itself sees what is out of order, unless what came before is unknown.
+        given = tick.tick
+        stale = _staleness(tick)
+        if stale.startswith(RECEIVED):
+            self._now_ns, self._wall_ns = FAR_NS, FAR_NS
+            given = replace(given, received_ns=0)
+        elif AHEAD in stale or (stale and after_gap):
+            self._now_ns = self._wall_ns = -FAR_NS
+            given = replace(given, received_ns=-FAR_NS)
+        return {outcome.strategy_id: outcome for outcome in self._runner.process(given)}
+
+    def _start(self, executors: Sequence[StrategyExecutor]) -> StrategyRunner:
+        return StrategyRunner(
+            executors,
+            self.answers,
+            self.bindings,
+            RunnerOptions(max_tick_age_ms=1.0, max_ahead_s=1.0),
+            now_ns=lambda: self._now_ns,
+            wall_ns=lambda: self._wall_ns,
+        )
 
     def interpret(self, tick: RecordedTick, recorded: Recorded, answer: Prediction) -> Outcome | None:
         """Return what a strategy makes of the answer to its recorded row; None where it is not bound."""
@@ -172,11 +226,30 @@ class Rerun:
             return executor.processor_error(tick.tick, error)
 
 
+def is_of_the_clock(tick: RecordedTick) -> bool:
+    """Whether a tick was refused for what a clock said then, which nobody can say again."""
+    stale = _staleness(tick)
+    return stale.startswith(RECEIVED) or AHEAD in stale
+
+
 def is_near(row: NDArray[np.float32], recorded: NDArray[np.float32]) -> bool:
     """Whether two rows are the same but for how their sums were rounded."""
     return row.shape == recorded.shape and bool(
         np.allclose(row, recorded, rtol=AFTER_GAP, atol=0.0, equal_nan=True)
     )
+
+
+def _staleness(tick: RecordedTick) -> str:
+    """Return why all strategies were told that the tick is stale; empty where they were not."""
+    if not tick.outcomes or any(each.said != Reason.STALE_TICK.value for each in tick.outcomes):
+        return ""
+    return tick.outcomes[0].detail
+
+
+def _wanted(executors: Sequence[StrategyExecutor]) -> Sequence[Wanted]:
+    learned = [each.processor for each in executors if isinstance(each.processor, LearnedProcessor)]
+    endpoints = [each.model.endpoint for each in learned if each.model.endpoint is not None]
+    return wanted_models(executors, endpoints)
 
 
 def _as_recorded(answer: Answer, model: NamedModel) -> Answer:

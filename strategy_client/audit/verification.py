@@ -101,7 +101,7 @@ class Verification:
                     self._take(entry, item, answers)
             for model in sorted(models, key=lambda each: (each.name, each.version, each.digest)):
                 problem = served.problems.get(model.digest)
-                if problem is not None:
+                if problem is not None and self._outcomes[model.digest]:
                     self._miss(model, problem)
         progress(1.0)
         return self._verdict
@@ -111,6 +111,7 @@ class Verification:
         reader = LogReader(self._options.folder, anchors)
         decoder = Decoder()
         models: dict[str, NamedModel] = {}
+        lineup: Sequence[Mapping[str, Any]] = ()
         verdict = self._verdict
         for entry in reader:
             if "model" in entry.record:
@@ -120,8 +121,11 @@ class Verification:
                     self._find(entry, str(error))
                 else:
                     models.setdefault(model.digest, model)
-            elif "segment" in entry.record:
-                verdict.segments += 1
+            elif "bindings" in entry.record or "lineup" in entry.record:
+                lineup = entry.record.get("strategies", lineup)
+                for _, model in _bound_models(lineup, entry.record.get("bindings")):
+                    models.setdefault(model.digest, model)
+            verdict.segments += "segment" in entry.record
             if reader.lines % PROGRESS_EVERY_LINES == 0:
                 progress(reader.bytes_read / reader.total_bytes / 4)
         verdict.lines, verdict.dropped, verdict.head = reader.lines, reader.dropped, reader.head.hex()
@@ -161,7 +165,10 @@ class Verification:
             self._take_header(entry)
         elif "lineup" in record:
             self._take_lineup(entry)
-            self._comparison.begin(self._lineup, after_gap=True)
+            self._comparison.change(self._lineup)
+            self._note_code()
+        elif "bound" in record:
+            self._bind(record.get("bindings"))
         elif record.get("gap"):
             self._begin_after_gap()
             self._next_index = record["last"] + 1 if isinstance(record.get("last"), int) else -1
@@ -175,9 +182,14 @@ class Verification:
             self._comparison.begin(self._lineup, after_gap=False)
             self._note_software(entry)
             self._note_code()
+            self._bind(record.get("bindings"))
         elif self._lineup != before:
             self._find(entry, "its strategies are not those of the segment before it, and nothing says why")
             self._comparison.begin(self._lineup, after_gap=True)
+
+    def _bind(self, bindings: object) -> None:
+        for strategy_id, model in _bound_models(self._lineup, bindings):
+            self._comparison.bind(strategy_id, model)
 
     def _take_lineup(self, entry: Entry) -> None:
         lineup = entry.record.get("strategies")
@@ -225,6 +237,20 @@ class Verification:
 
     def _find(self, entry: Entry, text: str) -> None:
         self._verdict.findings.append(Finding(entry.segment, entry.line, text, broken=True))
+
+
+def _bound_models(lineup: object, bindings: object) -> Iterator[tuple[str, NamedModel]]:
+    """Return which bytes each strategy was bound to; what cannot be read is left out, and found elsewhere."""
+    strategies = [each for each in lineup if isinstance(each, dict)] if isinstance(lineup, list) else []
+    asked = {each.get("id"): each for each in strategies if isinstance(each.get("model"), dict)}
+    for strategy_id, bound in bindings.items() if isinstance(bindings, dict) else ():
+        strategy = asked.get(strategy_id)
+        if strategy is None or not isinstance(bound, dict) or not bound.get("digest"):
+            continue
+        name, features = str(strategy["model"].get("name")), tuple(map(str, strategy.get("features") or ()))
+        version, digest, contract = (bound.get(each) for each in ("version", "digest", "contract_hash"))
+        if isinstance(version, int):
+            yield strategy_id, NamedModel(name, version, str(digest), str(contract), features, ())
 
 
 def _decoded(decoder: Decoder, entry: Entry) -> RecordedTick | Shadow | None:

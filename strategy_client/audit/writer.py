@@ -226,6 +226,8 @@ def _body(record: Mapping[str, Any]) -> bytes:
 def _bindings(bindings: Mapping[str, Binding]) -> dict[str, Any]:
     return {
         strategy_id: {
+            "version": binding.version,
+            "digest": binding.digest,
             "contract_hash": binding.contract_hash,
             "accepts_nan": binding.accepts_nan,
             "classes": binding.meanings.classes if binding.meanings else None,
