@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from strategy_client.bindings import Binding, Bindings, Unbound, Wanted
 from strategy_client.configuration import ConfigurationError, Problem, StrategyConfig, did_you_mean
-from strategy_client.drop_in.options import OWN_NAMES, DropInOptions, split_parameters
+from strategy_client.drop_in.options import OWN_NAMES, DropInOptions, read_parameters, split_parameters
 from strategy_client.drop_in.processor import DropInProcessor, LearnedDropInProcessor
 from strategy_client.drop_in.shared_client import SharedClient, acquire, release
 from strategy_client.drop_in.signal_result import SignalClass, read_signal_class
@@ -20,6 +20,7 @@ from strategy_client.executor import StrategyExecutor
 from strategy_client.factory import StrategyFactory
 from strategy_client.predictor.channel import TargetError
 from strategy_client.predictor.security import Security, SecurityError
+from strategy_client.processors.limits import shadow_of
 from strategy_client.processors.processor import LearnedProcessor, StrategyProcessor
 from strategy_client.runner import RunnerOptions, StrategyRunner
 
@@ -84,11 +85,18 @@ def _create(
     try:
         options, parameters = split_parameters(config)
         signal_class = read_signal_class(options.signal_result or signal_result)
-        _ = options.zone
-        processor = _processor(strategy_type, parameters)
+        _ = options.zones
+        read = read_parameters(parameters)
+        processor = _processor(strategy_type, read.for_factory)
         strategy_id = options.strategy_id or f"{processor.get_strategy_name()}#{next(_numbers)}"
-        # Brokers, limits and `enabled` are the other runner's business.
-        made = StrategyConfig(strategy_id, strategy_type, parameters, (), ())
+        # Brokers, instruments and `enabled` are the other runner's business.
+        made = StrategyConfig(
+            strategy_id=strategy_id,
+            strategy_type=strategy_type,
+            active_brokers=(),
+            instrument_tokens=(),
+            **read.fields(),
+        )
         if isinstance(processor, LearnedProcessor):
             learned = True
             return _learned(made, processor, options, signal_class)
@@ -125,11 +133,9 @@ def _learned(
     options: DropInOptions,
     signal_class: SignalClass,
 ) -> LearnedDropInProcessor:
-    count = options.expected_feature_count
-    if count and count != len(processor.features):
-        names = ", ".join(processor.features.names)
-        text = f"expected {count} features, there are {len(processor.features)}: {names}"
-        raise ConfigurationError(Problem("expected_feature_count", text))
+    if shadow_of(processor) is not None:
+        text = "a shadow is scored by a StrategyRunner only; expected none in this runner"
+        raise ConfigurationError(Problem("shadow", text))
     target = processor.model.endpoint or os.environ.get("TICKSERVE_TARGET") or _default_target()
     try:
         security = _security()

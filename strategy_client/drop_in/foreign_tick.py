@@ -1,6 +1,7 @@
 """The other runner's tick objects, read as ours."""
 
 import zoneinfo
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Protocol
@@ -19,17 +20,25 @@ class ForeignTick(Protocol):
     def timestamp(self) -> datetime: ...  # noqa: D102
 
 
-def read_tick(tick: ForeignTick, zone: zoneinfo.ZoneInfo | None, received_ns: int) -> MarketTick:
+@dataclass(frozen=True, slots=True)
+class Zones:
+    """The zones that times are really in, those without one and those that say UTC; None takes their word."""
+
+    naive: zoneinfo.ZoneInfo | None = None
+    utc: zoneinfo.ZoneInfo | None = None
+
+
+def read_tick(tick: ForeignTick, zones: Zones, received_ns: int) -> MarketTick:
     """Return the tick; never raises, so that the edge checks can say what is wrong with it.
 
-    A price that is no number becomes NaN. A time without a zone is taken as one in `zone`, or left as it is;
-    what is no time at all becomes one without a zone. `received_ns` is a reading of `time.monotonic_ns`.
+    A price that is no number becomes NaN. What is no time at all becomes one without a zone. `received_ns` is
+    a reading of `time.monotonic_ns`.
     """
     symbol = getattr(tick, "symbol", None)
     return MarketTick(
         int(tick.instrument_token),
         _price(tick.last_price),
-        _time(tick.timestamp, zone),
+        _time(tick.timestamp, zones),
         None if symbol is None else str(symbol),
         received_ns=received_ns,
     )
@@ -44,9 +53,8 @@ def _price(value: object) -> Decimal:
         return Decimal("NaN")
 
 
-def _time(value: object, zone: zoneinfo.ZoneInfo | None) -> datetime:
+def _time(value: object, zones: Zones) -> datetime:
     if not isinstance(value, datetime):
         return datetime.min  # noqa: DTZ901 - no zone is what the edge refuses
-    if value.tzinfo is None and zone is not None:
-        return value.replace(tzinfo=zone).astimezone(UTC)
-    return value
+    zone = zones.naive if value.tzinfo is None else zones.utc if not value.utcoffset() else None
+    return value if zone is None else value.replace(tzinfo=zone).astimezone(UTC)

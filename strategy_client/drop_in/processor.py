@@ -54,7 +54,7 @@ class DropInProcessor:
         self._processor = processor
         self._make_runner = make_runner
         self._max_age_s = options.max_tick_age_s
-        self._zone = options.zone
+        self._zones = options.zones
         self._signal_class = signal_class
         self._runners: dict[int, StrategyRunner] = {}
         self._journal = Journal(strategy_id)
@@ -90,7 +90,7 @@ class DropInProcessor:
 
     def _begin(self, tick: ForeignTick, history: Sequence[ForeignTick]) -> "_Begun":
         now_ns = time.monotonic_ns()
-        ours = read_tick(tick, self._zone, now_ns)
+        ours = read_tick(tick, self._zones, now_ns)
         runner = self._runners.get(ours.instrument_token)
         if runner is None:
             runner = self._make_runner(ours.instrument_token)
@@ -114,17 +114,16 @@ class DropInProcessor:
         earlier = history[:-1] if history and (history[-1] is tick or history[-1] == tick) else history
         for each in earlier:
             if each.instrument_token == tick.instrument_token:
-                runner.prepare(read_tick(each, self._zone, now_ns))
+                runner.prepare(read_tick(each, self._zones, now_ns))
 
     def _age_problem(self, tick: MarketTick) -> str:
         if not self._max_age_s or tick.timestamp.tzinfo is None:
             return ""
+        # A time ahead of the clock is the edge's to refuse.
         age_s = (datetime.now(UTC) - tick.timestamp).total_seconds()
-        if abs(age_s) <= self._max_age_s:
+        if age_s <= self._max_age_s:
             return ""
-        if age_s > 0:
-            return f"the tick is {age_s:.1f} s old, expected at most {self._max_age_s:g}"
-        return f"the tick's time is {-age_s:.1f} s ahead of this clock; local times that are read as UTC?"
+        return f"the tick is {age_s:.1f} s old, expected at most {self._max_age_s:g}"
 
     def _conclude(self, begun: "_Begun") -> Any:
         if begun.pending is not None:
@@ -230,7 +229,7 @@ class LearnedDropInProcessor(DropInProcessor):
         self._begun = None
         row = np.asarray(features, dtype=np.float32)
         if self._row is None or not np.array_equal(row, self._row, equal_nan=True):
-            tick = read_tick(begun.tick, self._zone, began_ns)
+            tick = read_tick(begun.tick, self._zones, began_ns)
             text = f"expected the row of extract_features, came {row.tolist()}"
             if begun.pending is not None:
                 begun.runner.finish(begun.pending)

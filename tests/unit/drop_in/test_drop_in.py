@@ -174,15 +174,54 @@ def test_a_time_without_a_zone_needs_one(make: Make) -> None:
     naive = Tick.model_construct(
         instrument_token=1, last_price=Decimal(100), timestamp=OPEN.replace(tzinfo=None), symbol=None
     )
-    refused, taken = make(), make(timezone="Asia/Kolkata")
-    for processor in (refused, taken):
+    refused, taken, other = make(), make(timezone="Asia/Kolkata"), make(utc_means="Asia/Kolkata")
+    for processor in (refused, taken, other):
         processor.process_tick(naive, [naive])
-    assert refused.outcomes == {"STALE_TICK": 1}
+    assert refused.outcomes == other.outcomes == {"STALE_TICK": 1}
     assert taken.outcomes == {"WARMING_UP": 1}
     assert taken.last_outcome.timestamp == datetime(2024, 8, 8, 3, 45, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(-60, "old"), (60, "ahead of this clock")])
+def test_a_feed_that_takes_local_times_for_utc_is_told_of(make: Make) -> None:
+    """Kite's local times that say UTC are 5 h 30 ahead: refused, and put right where that is configured."""
+    refused, right = make(), make(utc_means="Asia/Kolkata")
+    ahead = (datetime.now(UTC) + timedelta(hours=5, minutes=30)).replace(microsecond=0)
+    for processor in (refused, right):
+        moved = tick(Decimal(100)).model_copy(update={"timestamp": ahead})
+        processor.process_tick(moved, [moved])
+    assert refused.outcomes == {"STALE_TICK": 1}
+    assert "ahead of the clock of this machine" in refused.last_outcome.detail
+    assert right.outcomes == {"WARMING_UP": 1}
+    assert right.last_outcome.timestamp == ahead - timedelta(hours=5, minutes=30)
+    zoned = tick(Decimal(101)).model_copy(update={"timestamp": datetime.now(right._zones.utc)})
+    right.process_tick(zoned, [])
+    assert right.last_outcome.timestamp == zoned.timestamp
+
+
+def test_a_tick_out_of_order_is_refused(make: Make) -> None:
+    """H6: a tick older than the one before it of its instrument is STALE_TICK and no history."""
+    processor = make()
+    feed(processor, 100, 101, 102)
+    assert processor.process_tick(tick(Decimal(50), second=1), []) is None
+    assert processor.last_outcome.reason is Reason.STALE_TICK
+    signal = processor.process_tick(tick(Decimal(103), second=3), [])
+    assert signal.metadata["features"]["return_3"] == pytest.approx(103 / 101 - 1)
+
+
+def test_rules_of_emission_hold_here_too(make: Make) -> None:
+    """`emission` and `risk_limits` among the parameters are what they are in our own runner (defect 12)."""
+    processor = make(emission={"edge_trigger": True}, risk_limits={"max_position_size": 3})
+    signals = feed(processor, 100, 101, 102, 103, 90)
+    assert [each and (each.signal_type, each.quantity) for each in signals] == [
+        None,
+        None,
+        ("BUY", 3),
+        None,
+        ("SELL", 3),
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(-60, "old"), (600, "ahead of the clock")])
 def test_a_tick_of_another_time_is_refused(make: Make, seconds: int, told: str) -> None:
     """H6: with a bound on the age, a tick that is older, or from the future, is STALE_TICK; it is history."""
     processor = make(max_tick_age_s=30)
@@ -324,7 +363,10 @@ def test_a_strategy_nobody_holds_gives_its_client_back(sidecar: FakeSidecar) -> 
         ({"endpoint": "nowhere"}, "endpoint: target 'nowhere': expected unix:/path or host:port"),
         ({"model": "mm"}, "MODEL_NOT_FOUND: the sidecar knows no model 'mm' (did you mean 'm'?)"),
         ({"features": ["price", "return_3"]}, "feature 0 is 'price' in the strategy and 'return_3' in"),
-        ({"expected_feature_count": 5}, "expected 5 features, there are 2: return_3, price"),
+        ({"emission": {"cooldown": 5}}, "parameters.emission.cooldown: unknown key"),
+        ({"shadow": {"model": "other"}}, "a shadow is scored by a StrategyRunner only"),
+        ({"utc_means": "IST "}, "utc_means: expected a zone like 'Asia/Kolkata'"),
+        ({"expected_feature_count": 5}, "expected_feature_count: "),
         ({"model": None, "model_path": "m.pkl"}, "expected a file ending in .onnx or .joblib"),
     ],
 )
