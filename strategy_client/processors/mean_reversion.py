@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from strategy_client.events import MarketTick, SignalResult, SignalType
 from strategy_client.features.feature import MAX_WINDOW
@@ -10,6 +10,15 @@ from strategy_client.features.level import ZScore, ZScoreStream
 from strategy_client.history import follow
 from strategy_client.processors.confidence import confidence
 from strategy_client.processors.parameter import MAX_POSITION, integer, number, read_options
+
+_RULE_OF_ALPHA_PANDA: Final = (
+    "belongs to Alpha Panda's rule of RSI and Bollinger bands, which is not this one of standard deviations: "
+    "write std_deviation_threshold in its place, or let Alpha Panda's own rule run, with strategy_type "
+    "strategies.implementations.mean_reversion.create_mean_reversion_processor"
+)
+ELSEWHERE: Final = dict.fromkeys(
+    ("rsi_period", "rsi_oversold", "rsi_overbought", "bollinger_std"), _RULE_OF_ALPHA_PANDA
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +89,4 @@ class MeanReversionProcessor:
 
 def create_mean_reversion_processor(config: Mapping[str, Any]) -> MeanReversionProcessor:
     """Make the processor from its parameters; raises ConfigurationError."""
-    return MeanReversionProcessor(read_options(MeanReversionOptions, config))
+    return MeanReversionProcessor(read_options(MeanReversionOptions, config, ELSEWHERE))
