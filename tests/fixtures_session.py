@@ -28,11 +28,13 @@ strategies:
   - strategy_name: learned_momentum
     strategy_type: ml_momentum
     instrument_tokens: {tokens}
-    parameters: {{model_path: models/up_momentum.onnx, confidence_threshold: 0.5}}
+    parameters: {{model_path: models/up_momentum.onnx, confidence_threshold: 0.5,
+                 outside_training_range: count}}
   - strategy_name: learned_reversion
     strategy_type: ml_mean_reversion
     instrument_tokens: {tokens}
-    parameters: {{model_path: models/up_reversion.onnx, confidence_threshold: 0.5}}
+    parameters: {{model_path: models/up_reversion.onnx, confidence_threshold: 0.5,
+                 outside_training_range: count}}
 ticks:
   time: time
   price: price

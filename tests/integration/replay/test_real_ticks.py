@@ -39,11 +39,13 @@ strategies:
   - strategy_name: learned_momentum
     strategy_type: ml_momentum
     instrument_tokens: {tokens}
-    parameters: {{model: momentum, confidence_threshold: 0.5, features: {momentum}}}
+    parameters: {{model: momentum, confidence_threshold: 0.5, features: {momentum},
+                  outside_training_range: count}}
   - strategy_name: learned_reversion
     strategy_type: ml_mean_reversion
     instrument_tokens: {tokens}
-    parameters: {{model: reversion, confidence_threshold: 0.5, features: {reversion}}}
+    parameters: {{model: reversion, confidence_threshold: 0.5, features: {reversion},
+                  outside_training_range: count}}
 ticks: {{time: time, price: price, token: token, timezone: Asia/Kolkata}}
 """
 
