@@ -130,7 +130,7 @@ class FakeSidecar:
     def start(self) -> None:
         """Listen."""
         self._outgoing = queue.Queue()
-        self._server = grpc.server(ThreadPoolExecutor(max_workers=8))
+        self._server = grpc.server(ThreadPoolExecutor(max_workers=64))
         unary = grpc.unary_unary_rpc_method_handler
         handlers = {
             "Predict": unary(

@@ -97,9 +97,12 @@ def error_of(error: grpc.RpcError, target: str, trouble: str = "") -> InferenceE
     return meaning.error(meaning.call, f"{target}: {told}")
 
 
-def describe_error(error: grpc.RpcError) -> str:
-    """Return the status and the text of a failed call on one line."""
+def describe_error(error: grpc.RpcError, *, connected: bool = False) -> str:
+    """Return the status and the text of a failed call on one line.
+
+    Unless it was `connected` already, the text may be about how the connection is to be made.
+    """
     details = error.details() or ""
-    if error.code() is grpc.StatusCode.UNAVAILABLE:
+    if error.code() is grpc.StatusCode.UNAVAILABLE and not connected:
         details = next((told for mark, told in TROUBLES.items() if mark in details), details)
     return f"{error.code().name} {details}".strip()

@@ -212,7 +212,7 @@ class PredictSession:
                 else:
                     pending.settle(response)
         except grpc.RpcError as error:
-            cause = f"the stream to the sidecar broke: {describe_error(error)}"
+            cause = f"the stream to the sidecar broke: {describe_error(error, connected=True)}"
         with self._lock:
             self._ended = True
             unanswered = list(self._unanswered.values())
