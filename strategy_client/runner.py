@@ -162,12 +162,16 @@ class StrategyRunner:
         pending = self.prepare(tick)
         self._send(pending)
         self.decide(pending)
+        if pending.shadows is not None:
+            self._shadows.send([pending.shadows], pending.shadows.sheet)
         return pending
 
-    def prepare(self, tick: MarketTick, sheet: QuestionSheet | None = None) -> PendingTick:
+    def prepare(
+        self, tick: MarketTick, sheet: QuestionSheet | None = None, shadow_sheet: QuestionSheet | None = None
+    ) -> PendingTick:
         """Check a tick, take it into histories and features, and write down what is to be asked.
 
-        Several ticks may write on one `sheet`; without one the tick has its own.
+        Several ticks may write on one `sheet`, their shadows on another; without one the tick has its own.
         """
         index = self._ticks
         self._ticks += 1
@@ -192,7 +196,7 @@ class StrategyRunner:
             elif isinstance(strategy, LearnedStrategy):
                 pending.slots[slot] = strategy.ask(tick, pending.sheet)
         if instrument.shadows:
-            pending.shadows = PendingShadows(index, tick)
+            pending.shadows = PendingShadows(index, tick, shadow_sheet)
             for shadow in instrument.shadows:
                 if pending.strategies[shadow.slot].executor.enabled:
                     pending.shadows.ask(shadow)
@@ -203,8 +207,10 @@ class StrategyRunner:
         for slot, strategy in enumerate(pending.strategies):
             if pending.slots[slot] is None and isinstance(strategy, TraditionalStrategy):
                 pending.slots[slot] = strategy.executor.decide(pending.tick, strategy.history)
-        if pending.shadows is not None:
-            self._shadows.send(pending.shadows)
+
+    def send_shadows(self, pending: Sequence[PendingTick], shadow_sheet: QuestionSheet) -> None:
+        """Send what the shadows of several ticks ask, which they wrote on one sheet, as one request."""
+        self._shadows.send([each.shadows for each in pending if each.shadows is not None], shadow_sheet)
 
     def finish(self, pending: PendingTick) -> list[Outcome]:
         """Collect the answers, until the deadline at most, and return the outcomes. Call it once a tick."""

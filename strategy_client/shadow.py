@@ -12,6 +12,8 @@ from strategy_client.questions import QuestionSheet
 
 # Ticks whose shadows are waited for. At a deadline of 50 ms that is 20,000 ticks a second.
 MAX_PENDING: Final = 1_024
+# The bound on the deadlines of several ticks that ask together.
+LONGEST_NS: Final = 60_000_000_000
 MAX_LOGGED: Final = 10
 SHADOW: Final = " (shadow)"
 
@@ -34,14 +36,17 @@ class ShadowStrategy:
 
 
 class PendingShadows:
-    """The shadows of one tick; `live` are the outcomes of its strategies once they are known."""
+    """The shadows of one tick; `live` are the outcomes of its strategies once they are known.
+
+    Several ticks may write on one `sheet`; without one the tick has its own.
+    """
 
     __slots__ = ("answers", "asked", "deadline_ns", "index", "live", "sheet", "tick")
 
-    def __init__(self, index: int, tick: MarketTick) -> None:
+    def __init__(self, index: int, tick: MarketTick, sheet: QuestionSheet | None = None) -> None:
         self.index = index
         self.tick = tick
-        self.sheet = QuestionSheet()
+        self.sheet = QuestionSheet() if sheet is None else sheet
         self.asked: list[tuple[ShadowStrategy, Asked | Outcome]] = []
         self.answers: PendingAnswers | None = None
         self.deadline_ns = 0
@@ -70,15 +75,18 @@ class Shadows:
     def __repr__(self) -> str:
         return f"<Shadows {len(self._pending)} ticks pending, {self.dropped} comparisons dropped>"
 
-    def send(self, pending: PendingShadows) -> None:
-        """Ask what stands on the sheet, as one request."""
-        if not pending.sheet or self._predictor is None:
+    def send(self, pending: Sequence[PendingShadows], sheet: QuestionSheet) -> None:
+        """Ask what stands on the sheet of these ticks, as one request, within their deadlines together."""
+        if not sheet or self._predictor is None:
             return
-        pending.deadline_ns = self._now_ns() + self._timeout_ns
+        deadline_ns = self._now_ns() + min(self._timeout_ns * len(pending), max(self._timeout_ns, LONGEST_NS))
         try:
-            pending.answers = self._predictor.submit(pending.sheet.questions(), pending.deadline_ns)
+            answers = self._predictor.submit(sheet.questions(), deadline_ns)
         except Exception as error:  # noqa: BLE001 whatever it is, the live strategies go on
             self._report(error)
+            return
+        for each in pending:
+            each.answers, each.deadline_ns = answers, deadline_ns
 
     def keep(self, pending: PendingShadows, live: Sequence[Outcome]) -> None:
         """Wait for the answers of a tick whose live outcomes are known; ticks come in order."""

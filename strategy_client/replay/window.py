@@ -38,12 +38,13 @@ class WindowOptions:
 class Window:
     """Ticks that are taken and not concluded; the first one's index, and their answers once asked for."""
 
-    __slots__ = ("answers", "first", "sheet", "ticks")
+    __slots__ = ("answers", "first", "shadow_sheet", "sheet", "ticks")
 
     def __init__(self, first: int) -> None:
         self.first = first
         self.ticks: list[PendingTick] = []
         self.sheet = QuestionSheet(apart=True)
+        self.shadow_sheet = QuestionSheet(apart=True)
         self.answers: PendingAnswers | None = None
 
 
@@ -79,14 +80,14 @@ class Windows:
         window = self._filling
         if window is None:
             window = self._filling = Window(index)
-        pending = self._runner.prepare(tick, window.sheet)
+        pending = self._runner.prepare(tick, window.sheet, window.shadow_sheet)
         self._runner.decide(pending)
         window.ticks.append(pending)
-        options, sheet = self._options, window.sheet
+        options, sheets = self._options, (window.sheet, window.shadow_sheet)
         if (
             len(window.ticks) >= options.ticks
-            or len(sheet) > self._rows
-            or sheet.size_bytes >= options.size_bytes
+            or max(map(len, sheets)) > self._rows
+            or max(sheet.size_bytes for sheet in sheets) >= options.size_bytes
         ):
             self._ask(window)
             if len(self._asked) >= MAX_WINDOWS_ON_THE_WAY:
@@ -104,6 +105,8 @@ class Windows:
             budget_ms = min(self._deadline_ms * len(window.ticks), self._options.longest_ms)
             deadline_ns = time.monotonic_ns() + int(max(budget_ms, self._deadline_ms) * NS_PER_MS)
             window.answers = self._predictor.submit(window.sheet.questions(), deadline_ns)
+        if window.shadow_sheet:
+            self._runner.send_shadows(window.ticks, window.shadow_sheet)
         self._asked.append(window)
         self._filling = None
 
