@@ -35,13 +35,15 @@ Origins = Mapping[str, tuple[str, Place]]
 class Look:
     """All entries, in order. `problems` are those of no entry; `unread` the sources not known right now.
 
-    A strategy that came from an unread source, and stands in no entry, is not known to be gone.
+    A strategy that came from an unread source, and stands in no entry, is not known to be gone. `stops` are
+    entries of what cannot be read, or not be taken yet, but says what to stop.
     """
 
     entries: tuple[Entry, ...]
     ticks: TicksConfig | None = None
     problems: tuple[Problem, ...] = ()
     unread: frozenset[str] = field(default_factory=frozenset)
+    stops: tuple[Entry, ...] = ()
 
 
 def unique(entries: Iterable[Entry]) -> tuple[tuple[Entry, ...], tuple[Problem, ...]]:
@@ -83,6 +85,7 @@ def next_set(before: StrategySet, look: Look, origins: Origins) -> StrategySet:
     - none, but it may be the one whose name cannot be read, or its source cannot: it stays, and stops where
       the entry at its place says so;
     - none: it is gone.
+    Then stops what is said to stop elsewhere, by its name or, where that cannot be read, by its place.
     """
     entries, twice = unique(look.entries)
     running = {config.strategy_id: config for config in before.strategies}
@@ -102,6 +105,10 @@ def next_set(before: StrategySet, look: Look, origins: Origins) -> StrategySet:
         origin = places.get(name)
         if name not in taken and unsure and (origin is None or origin[0] in unsure):
             taken[name] = replace(config, enabled=False) if origin in stopped and config.enabled else config
+    for stop in look.stops:
+        by_name = [stop.strategy_id] if stop.strategy_id in taken else []
+        for name in by_name or [name for name in taken if places.get(name) == (stop.source, stop.place)]:
+            taken[name] = replace(taken[name], enabled=False) if taken[name].enabled else taken[name]
     return StrategySet(
         tuple(sorted(taken.values(), key=lambda config: places.get(config.strategy_id, ("", ())))),
         look.ticks or before.ticks,

@@ -24,18 +24,18 @@ _NAME: Final = re.compile(r"^( *(?:- +)?)strategy_name *: *(['\"]?)(.*?)\2\s*(?:
 
 @dataclass(frozen=True, slots=True)
 class FileLook:
-    """What one file holds; not `known` where it cannot be read as YAML."""
+    """What one file holds; not `known` where it cannot be read as YAML, and then perhaps with `stops`."""
 
     entries: tuple[Entry, ...] = ()
     ticks: TicksConfig | None = None
     problems: tuple[Problem, ...] = ()
     known: bool = True
+    stops: tuple[Entry, ...] = ()
 
-    def stops_only(self) -> "FileLook":
-        """Return what may be taken of a file before it is whole: what it says to stop."""
-        sleeping = (entry for entry in self.entries if entry.enabled is False)
-        entries = tuple(replace(entry, config=None, problems=(), notes=()) for entry in sleeping)
-        return FileLook(entries, known=False)
+    def still(self, coming: "FileLook") -> "FileLook":
+        """Return this look for as long as another is not to be taken yet, but for what that one stops."""
+        sleeping = tuple(entry for entry in coming.entries if entry.enabled is False)
+        return replace(self, stops=(*self.stops, *coming.stops, *sleeping))
 
 
 def read_strategies(path: Path, factory: StrategyFactory) -> StrategySet:
@@ -74,7 +74,7 @@ def look_into(file: Path, reader: StrategyReader) -> FileLook:
     try:
         document = parse_document(file, content)
     except ConfigurationError as error:
-        return FileLook(stops_in(file, content), problems=error.problems, known=False)
+        return FileLook(problems=error.problems, known=False, stops=stops_in(file, content))
     return _look_at(document, reader)
 
 
@@ -92,7 +92,8 @@ def combined(looks: Mapping[Path, FileLook]) -> Look:
             problems.append(Problem(f"{file}: ticks", f"stands in two files, the first time in {ticks_in}"))
         ticks, ticks_in = ticks or look.ticks, ticks_in or file
     unread = frozenset(str(file) for file, look in looks.items() if not look.known)
-    return Look(tuple(entries), ticks, tuple(problems), unread)
+    stops = tuple(stop for look in looks.values() for stop in look.stops)
+    return Look(tuple(entries), ticks, tuple(problems), unread, stops)
 
 
 def stops_in(file: Path, content: bytes) -> tuple[Entry, ...]:

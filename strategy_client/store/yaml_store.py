@@ -136,23 +136,20 @@ class YamlStore:
     def _look(self, found: Mapping[Path, Stamp]) -> Look:
         looks: dict[Path, FileLook] = {}
         for file in sorted(found.keys() | self._taken.keys()):
-            stamp, taken = self._taken.get(file, (None, FileLook(known=False)))
-            if self._seen[file].stamp == stamp and file in self._taken:
+            stamp, taken = self._taken.get(file, (None, FileLook()))
+            if self._seen[file].stamp == stamp:
                 looks[file] = taken
-            elif self._has_settled(file):
-                self._taken.pop(file, None)
-                if file in found:
-                    looks[file] = self._take(file)
+                continue
+            coming = look_into(file, self._reader)
+            whole = self._has_settled(file) and found.get(file) == (_stamp(file) if file in found else None)
+            if not whole:
+                looks[file] = taken.still(coming)
+            elif file in found:
+                self._taken[file] = (self._seen[file].stamp, coming)
+                looks[file] = coming
             else:
-                looks[file] = look_into(file, self._reader).stops_only()
+                del self._taken[file]
         return combined(looks)
-
-    def _take(self, file: Path) -> FileLook:
-        look = look_into(file, self._reader)
-        if _stamp(file) != self._seen[file].stamp:  # it changed while it was read
-            return look.stops_only()
-        self._taken[file] = (self._seen[file].stamp, look)
-        return look
 
     def _unsettled(self) -> list[Path]:
         taken = {file: stamp for file, (stamp, _) in self._taken.items()}

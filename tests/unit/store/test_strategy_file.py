@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from strategy_client.configuration import ConfigurationError, StrategyConfig, TicksConfig
+from strategy_client.configuration import ConfigurationError, EmissionConfig, StrategyConfig, TicksConfig
 from strategy_client.factory import StrategyFactory
 from strategy_client.store.document import MAX_BYTES
 from strategy_client.store.store import StrategySet
@@ -297,3 +297,226 @@ def test_a_path_that_is_not_there(tmp_path):
         read_strategies(tmp_path / "gone.yaml", StrategyFactory())
     with pytest.raises(ConfigurationError, match=r"expected 1 to 1000 files ending in .yaml or .yml"):
         read_strategies(tmp_path, StrategyFactory())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "[256265, 3050241]",
+            "[256265, 0256265]",
+            "5: instrument_tokens[1]: 0256265 means 89269 in YAML; expected a decimal number",
+        ),
+        (
+            "max_position_size: 500",
+            "max_position_size: 5:00",
+            "10: risk_limits.max_position_size: 5:00 means 300",
+        ),
+        (
+            "max_position_size: 500",
+            "max_position_size: 0x10",
+            "10: risk_limits.max_position_size: 0x10 means 16",
+        ),
+        (
+            "strategy_name: trend",
+            "strategy_name: on",
+            "1: strategy_name: expected a text, came true (yes, no, on and off are flags in YAML; "
+            "a text stands in quotes)",
+        ),
+        (
+            "strategy_name: trend",
+            "strategy_name: 2026-01-02",
+            "1: strategy_name: expected a text, came the date 2026-01-02 (a text stands in quotes)",
+        ),
+        ("tags: [demo]", "tags: [no]", "13: tags[0]: expected a text, came false"),
+        ("brokers: [paper, zerodha]", "brokers: [Paper]", "4: brokers[0]: expected a broker's name in small"),
+        (
+            "brokers: [paper, zerodha]",
+            "brokers: [paper/x]",
+            "4: brokers[0]: expected a broker's name in small",
+        ),
+        ("brokers: [paper, zerodha]", "brokers: []", "4: brokers: expected a list of brokers, at least one"),
+        ("brokers: [paper, zerodha]", "brokers:", "4: brokers: expected a list of brokers, at least one"),
+        ("strategy_name: trend", "strategy_name: ' a'", "1: strategy_name: expected a text, came ' a'"),
+        ("strategy_name: trend", 'strategy_name: "a\\nb"', "1: strategy_name: expected a text, came 'a\\nb'"),
+        (
+            "strategy_name: trend",
+            f"strategy_name: {'x' * 201}",
+            "1: strategy_name: expected a text, came 'xxx",
+        ),
+        (
+            "max_position_size: 500",
+            "max_position_size: 500.5",
+            "10: risk_limits.max_position_size: expected a whole",
+        ),
+        (
+            "max_position_size: 500",
+            "max_position_size: .inf",
+            "10: risk_limits.max_position_size: expected a whole",
+        ),
+        (
+            "risk_multiplier: 0.5",
+            "risk_multiplier: x",
+            "11: risk_limits.risk_multiplier: expected a number above 0",
+        ),
+        ("description: A trend.", "module_name: [1]", "12: module_name: expected a text, came [1]"),
+        (
+            "description: A trend.",
+            "use_composition: 1",
+            "12: use_composition: expected true or false, came 1",
+        ),
+        (
+            "description: A trend.",
+            "strategy_class: mean_reversion",
+            "12: strategy_class: expected 'momentum' as in strategy_type, or only one of them",
+        ),
+        (
+            "lookback_periods: 5",
+            "emission: {edge_trigger: 1}",
+            "8: parameters.emission.edge_trigger: expected true or false, came 1",
+        ),
+        (
+            "lookback_periods: 5",
+            "emission: {cooldown_s: -1}",
+            "8: parameters.emission.cooldown_s: expected a number of seconds, 0 or more, came -1",
+        ),
+        (
+            "lookback_periods: 5",
+            "emission: {cooldown: 1}",
+            "8: parameters.emission.cooldown: unknown key (did you mean 'cooldown_s'?)",
+        ),
+        ("lookback_periods: 5", "emission: true", "8: parameters.emission: expected a mapping, came true"),
+        (
+            "lookback_periods: 5",
+            "risk_limits: {max_position_size: 5}",
+            "9: risk_limits: stands under parameters too; expected it once",
+        ),
+        ("parameters:\n", "parameters:\n  <<: {lookbak: 1}\n", "7: parameters.lookbak: unknown parameter"),
+        ("tags: [demo]", "\ttags: [demo]", "13: not YAML: found character '\\t' that cannot start any token"),
+        ("tags: [demo]", "? [a]\n: b", "13: not YAML: expected a text as the key"),
+        ("tags: [demo]", "<<: 5", "13: not YAML: expected a mapping to merge"),
+        ("tags: [demo]", "---\na: b", "13: not YAML: but found another document"),
+    ],
+)
+def test_what_yaml_makes_of_it(tmp_path, old, new, said):
+    """H9: what YAML reads otherwise than it was meant is named, with what it means and what to write."""
+    lines = problems(tmp_path, changed(ONE, old, new))
+    assert any(line.startswith(f"strategies.yaml:{said}") for line in lines), lines
+
+
+LEARNED = """\
+strategy_name: learned
+strategy_type: ml_momentum
+instrument_tokens: [1]
+parameters:
+  model: es_momentum
+"""
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ("outside_training_range: refused", "expected refuse or count, came 'refused'"),
+        ("training_range_margin: -1", "expected a number from 0, came -1"),
+        ("max_model_age_days: 0", "expected a number above 0"),
+        ("expected_feature_count: 4", "expected 5, as many as its features"),
+        ("confidence_threshold: 1", "expected a number from 0 to below 1, came 1"),
+        ("model_version: -1", "expected an integer from 0"),
+        ("position_size: 0", "expected an integer from 1"),
+        ("lookback_periods: 2", "expected an integer from 3"),
+        ("features: price", "expected a list of feature names, came 'price'"),
+        ("shadow: other", "expected a mapping of model, "),
+        ("modell: x", "unknown parameter (did you mean 'model'?)"),
+    ],
+)
+def test_each_learned_parameter_is_one_line(tmp_path, added, said):
+    """H9: a wrong parameter of a learned strategy is named with line, column and what was expected."""
+    name = added.partition(":")[0]
+    with pytest.raises(ConfigurationError) as caught:
+        read(tmp_path, f"{LEARNED}  {added}\n")
+    (problem,) = caught.value.problems
+    assert problem.place == f"{tmp_path / 'strategies.yaml'}:6:3: parameters.{name}"
+    assert problem.text.startswith(said)
+
+
+def test_a_parameter_in_a_parameter_is_named_by_its_own_place(tmp_path):
+    """H9: what is wrong in a shadow is named by the line and column that it stands at."""
+    with pytest.raises(ConfigurationError) as caught:
+        read(tmp_path, f"{LEARNED}  shadow:\n    model: other\n    model_version: x\n")
+    (problem,) = caught.value.problems
+    assert problem.place == f"{tmp_path / 'strategies.yaml'}:8:5: parameters.shadow.model_version"
+
+
+def test_a_problem_names_line_and_column(tmp_path):
+    """H9: the column is that of the key or list item, the first being 1."""
+    with pytest.raises(ConfigurationError) as caught:
+        read(tmp_path, changed(ONE, "[256265, 3050241]", "[256265, x]"))
+    assert caught.value.problems[0].place == f"{tmp_path / 'strategies.yaml'}:5:29: instrument_tokens[1]"
+
+
+def test_what_a_file_of_alpha_panda_holds(tmp_path):
+    """A file with Alpha Panda's own keys is taken; what means nothing to us is noted, limits are floats."""
+    file = read(
+        tmp_path,
+        "strategy_name: 'NIFTY Rules Momentum'\n"
+        "strategy_class: 'MomentumProcessor'\n"
+        "module_name: strategies.implementations.momentum\n"
+        "use_composition: true\n"
+        "parameters: {lookback_periods: '20', threshold: 0.012, position_size: 100}\n"
+        "brokers: ['paper', 'papers']\n"
+        "instruments: ['256265']\n"
+        "risk_limits: {max_position_size: 10000.0, risk_multiplier: 1.0}\n",
+    )
+    (strategy,) = file.strategies
+    assert (strategy.strategy_type, strategy.instrument_tokens) == ("MomentumProcessor", (256265,))
+    assert (strategy.max_position_size, strategy.risk_multiplier) == (10_000, Decimal(1))
+    notes = [str(note).partition("strategies.yaml:")[2] for note in file.notes]
+    assert notes == [
+        "3:1: module_name: means nothing to this runner, which goes by the type",
+        "4:1: use_composition: means nothing to this runner, which goes by the type",
+        "6:20: brokers[1]: 'papers' is neither paper nor zerodha (did you mean 'paper'?); "
+        "its signals go where --sink sends them",
+    ]
+
+
+def test_rules_of_emission_are_the_runners(tmp_path):
+    """What stands under `emission` never reaches the processor; digits may be text."""
+    text = changed(ONE, "lookback_periods: 5", "emission: {edge_trigger: true, cooldown_s: '1.5'}")
+    (strategy,) = read(tmp_path, text).strategies
+    assert strategy.emission == EmissionConfig(edge_trigger=True, cooldown_s=1.5)
+    assert strategy.parameters == {"momentum_threshold": "0.01"}
+
+
+def test_anchors_and_merges_are_read(tmp_path):
+    """What several strategies share may be written once; a key of their own wins."""
+    file = read(
+        tmp_path,
+        "strategies:\n"
+        "  - &base\n"
+        "    strategy_name: a\n"
+        "    strategy_type: momentum\n"
+        "    instrument_tokens: &tokens [1, 2]\n"
+        "  - <<: *base\n"
+        "    strategy_name: b\n"
+        "  - <<: [{strategy_type: mean_reversion}, *base]\n"
+        "    strategy_name: c\n"
+        "    instrument_tokens: *tokens\n",
+    )
+    assert [(each.strategy_id, each.strategy_type) for each in file.strategies] == [
+        ("a", "momentum"),
+        ("b", "momentum"),
+        ("c", "mean_reversion"),
+    ]
+    assert {each.instrument_tokens for each in file.strategies} == {(1, 2)}
+
+
+def test_what_is_disabled_and_wrong_stops_no_start(tmp_path):
+    """A strategy that is asleep and wrong is left out, and told among the problems of the set."""
+    (tmp_path / "a.yaml").write_text(ONE)
+    (tmp_path / "b.yaml").write_text("strategy_name: b\nstrategy_type: rsi\nenabled: false\n")
+    now = read_strategies(tmp_path, StrategyFactory())
+    assert [each.strategy_id for each in now.strategies] == ["trend"]
+    assert [without_columns(problem.place.rpartition(os.sep)[2]) for problem in now.problems] == [
+        "b.yaml:1",
+        "b.yaml:2: strategy_type",
+    ]
