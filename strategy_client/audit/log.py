@@ -91,6 +91,8 @@ class AuditLog:
         self._gap_lock = threading.Lock()
         self._stopping = threading.Event()
         self._room = threading.Event()
+        # Set to have the thread write before its pause is over; never on a live loop's way.
+        self._wake = threading.Event()
         self._failing = False
         self._lock: int | None = None
         self._writer: Writer | None = None
@@ -153,6 +155,7 @@ class AuditLog:
         if self._lock is None:
             return
         self._stopping.set()
+        self._wake.set()
         self._thread.join(self._close_timeout_s)
         unwritten = len(self._queue) + (self._writer.unwritten if self._writer is not None else 0)
         if self._thread.is_alive() or unwritten:
@@ -188,8 +191,11 @@ class AuditLog:
             self._gap = None
 
     def _wait_for_room(self) -> None:
-        while len(self._queue) >= self._max_queued and not self._failing and self._thread.is_alive():
+        while True:
             self._room.clear()
+            if len(self._queue) < self._max_queued or self._failing or not self._thread.is_alive():
+                return
+            self._wake.set()
             self._room.wait(PATIENCE_S)
 
     def _write(self) -> None:
@@ -211,7 +217,8 @@ class AuditLog:
                 self._stopping.wait(RETRY_S)
             else:
                 self._recovered()
-                self._stopping.wait(pause_s)
+                self._wake.wait(pause_s)
+                self._wake.clear()
 
     def _write_queued(self, writer: Writer) -> None:
         if self._bindings is not None:

@@ -10,6 +10,7 @@ from strategy_client.audit import chain
 from strategy_client.audit.folder import AuditError, is_being_written, segments
 
 FORMATS: Final = (1,)
+CLOSED: Final = "closed"
 # Damage in the middle of a segment may make of its rest one line, or a hundred thousand findings.
 MAX_FINDINGS: Final = 1_000
 
@@ -69,6 +70,7 @@ class LogReader:
         self._run = ""
         self._next_index = 0
         self._ended = True
+        self._torn: Finding | None = None
 
     def __repr__(self) -> str:
         return f"<LogReader {self.folder}, {len(self._segments)} segments, {len(self.findings)} findings>"
@@ -86,6 +88,7 @@ class LogReader:
                 self._before = ()
             yield from self._read_segment(number, path, first=number == min(self._segments))
             expected = number + 1
+        self._tell_torn()
         if not self._ended and not self.being_written:
             text = "it has no end: the process was cut off, and nobody can say what came after"
             self._find(expected - 1, 0, text, broken=False)
@@ -98,7 +101,7 @@ class LogReader:
                 if not text.endswith(b"\n"):
                     if not (self.being_written and number == max(self._segments)):
                         what = f"torn end: the last {len(text)} bytes are no whole line"
-                        self._find(number, line, what, broken=False)
+                        self._torn = Finding(number, line, what, broken=False)
                     break
                 record = self._check(number, line, text, first=first)
                 if record is None:
@@ -166,6 +169,10 @@ class LogReader:
     def _follow(self, entry: Entry) -> None:
         record = entry.record
         if "segment" in record:
+            if record.get("run") == self._run:
+                # The line was written again at the beginning of this segment.
+                self._torn = None
+            self._tell_torn()
             if record.get("run") != self._run:
                 if not self._ended:
                     text = f"it has no end: the run {self._run} was cut off before this one"
@@ -177,7 +184,8 @@ class LogReader:
         elif "gap" in record:
             self._gap(entry)
         elif "end" in record:
-            self._ended = True
+            # One that is only full is followed by another.
+            self._ended = record.get("why") == CLOSED
 
     def _gap(self, entry: Entry) -> None:
         ticks, first, last = (entry.record.get(name) for name in ("gap", "first", "last"))
@@ -205,6 +213,11 @@ class LogReader:
             text = f"expected tick {self._next_index}, came {first}, and no gap says why"
             self._find(entry.segment, entry.line, text, broken=True)
         self._next_index = last + 1
+
+    def _tell_torn(self) -> None:
+        if self._torn is not None:
+            self.findings.append(self._torn)
+            self._torn = None
 
     def _find(self, segment: int, line: int, text: str, *, broken: bool) -> None:
         if len(self.findings) < MAX_FINDINGS:

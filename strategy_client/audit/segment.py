@@ -13,7 +13,7 @@ class Segment:
 
     `append` only takes a line into memory; `flush` writes as much of what is there as the disk takes, and
     goes on in the middle of a line after it failed. `head` is the hash of the last line appended,
-    `written_head` of the last one wholly in the file. `ended` notes that the end has been appended.
+    `written_head` of the last of the `whole_lines` in the file. `ended` notes that the end has been appended.
     """
 
     def __init__(self, path: Path, before: bytes) -> None:
@@ -22,6 +22,7 @@ class Segment:
         self.written_head = before
         self.size = 0
         self.ended = False
+        self.whole_lines = 0
         self._descriptor = os.open(
             path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, FILE_MODE
         )
@@ -60,6 +61,7 @@ class Segment:
             self._synced = False
             while self._unwritten and self._unwritten[0][1] <= self.size:
                 _, _, self.written_head = self._unwritten.popleft()
+                self.whole_lines += 1
 
     def sync(self) -> None:
         """Wait until the disk has what was flushed."""

@@ -24,6 +24,7 @@ NS_PER_S: Final = 1_000_000_000
 # So many lines are handed to the system at once, and are all that a failing disk keeps outside the queue.
 BATCH_LINES: Final = 256
 FREE_EVERY_S: Final = 1.0
+TRY_AGAIN_S: Final = 10.0
 # After these the same file may take more later; after any other error a new file is tried.
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.EINTR})
 
@@ -118,16 +119,24 @@ class Writer:
         now_s = time.monotonic()
         if segment.unwritten:
             self._check_free(now_s)
+            self._flush_somewhere(now_s)
+        if now_s - self._synced_s >= self._options.sync_ms / 1000:
+            self._sync()
+
+    def _flush_somewhere(self, now_s: float) -> None:
+        while True:
+            segment = self._open_segment()
             try:
                 segment.flush()
             except OSError as error:
-                if error.errno in FULL:
+                # A segment that took nothing but its own beginning was tried in vain, and so would others be.
+                in_vain = segment.whole_lines <= 1 + len(self._encoder.named)
+                if error.errno in FULL or (in_vain and now_s - self._opened_s < TRY_AGAIN_S):
                     raise
                 log.warning("%s: %s; trying another segment", segment.path, error)
                 self._abandon()
-                self._open_segment().flush()
-        if now_s - self._synced_s >= self._options.sync_ms / 1000:
-            self._sync()
+            else:
+                return
 
     def close(self) -> None:
         """Write the end, wait for the disk, and let the file go."""
