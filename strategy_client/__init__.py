@@ -10,6 +10,8 @@ from strategy_client.features import FeatureSet
 from strategy_client.history import History
 from strategy_client.predictor.client import InferenceClient
 from strategy_client.predictor.security import Security
+from strategy_client.replay.opened import OpenedReplay, open_replay
+from strategy_client.replay.results import ReplayResult
 from strategy_client.runner import StrategyRunner
 
 __all__ = [
@@ -19,12 +21,15 @@ __all__ = [
     "InferenceClient",
     "MarketTick",
     "NoSignal",
+    "OpenedReplay",
     "Outcome",
     "Reason",
+    "ReplayResult",
     "Security",
     "Signal",
     "SignalResult",
     "StrategyConfig",
     "StrategyFactory",
     "StrategyRunner",
+    "open_replay",
 ]

@@ -1,18 +1,29 @@
 """The public surface as a user's type checker sees it; mypy reads this file, nothing runs it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inference_server.core.contract import Contract
 from model_export import ExportReport, export_model
-from strategy_client import InferenceClient, MarketTick, SignalResult, StrategyRunner
-from strategy_client.events import NoSignal, Outcome, Signal
+from strategy_client import (
+    InferenceClient,
+    MarketTick,
+    OpenedReplay,
+    ReplayResult,
+    SignalResult,
+    StrategyRunner,
+    open_replay,
+)
+from strategy_client.drop_in import Creator, DropInProcessor, creator
+from strategy_client.events import NoSignal, Outcome, ProcessedTick, Signal
 from strategy_client.predictor.port import Answer, Prediction, Predictor
 from strategy_client.processors.processor import StrategyProcessor
+from strategy_client.testing import FakeModel, FakePredictor
 
 
 class Mine:
@@ -65,3 +76,25 @@ def an_export_reports(estimator: object) -> None:
     assert_type(report, ExportReport)
     assert_type(report.path, Path)
     assert_type(report.contract, Contract)
+
+
+def a_replay_is_led_by_hand(path: Path, ticks: list[MarketTick]) -> None:
+    """A replay gives processed ticks, and its result arrays."""
+    with open_replay(ticks, {"strategy_name": "m"}, models=path) as replay:
+        for processed in assert_type(iter(replay), Iterator[ProcessedTick]):
+            assert_type(processed.outcomes, Sequence[Outcome])
+        result = assert_type(replay.result(), ReplayResult)
+    assert_type(result.emitted, Sequence[Signal])
+    assert_type(result.signals()["confidence"], NDArray[Any])
+
+
+def a_test_needs_no_sidecar(ticks: list[MarketTick]) -> None:
+    """A FakePredictor takes the sidecar's place."""
+    fake = FakePredictor({"m": FakeModel(["return_3"], [0.1, 0.9])})
+    assert_type(open_replay(ticks, "strategies.yaml", predictor=fake), OpenedReplay)
+
+
+def another_runner_makes_processors(config: dict[str, object]) -> None:
+    """A function made by `creator` is a factory of Alpha Panda's."""
+    create = assert_type(creator("ml_momentum", SignalResult), Creator)
+    assert_type(create(config), DropInProcessor)

@@ -1,0 +1,141 @@
+"""What a caller in Python gives a replay: strategies and ticks, in whatever form they are at hand."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from strategy_client.configuration import ConfigurationError, Problem, StrategyConfig, TicksConfig
+from strategy_client.events import MarketTick
+from strategy_client.factory import StrategyFactory
+from strategy_client.sources.bad_line import BadFileError, BadLines, FieldError
+from strategy_client.sources.record import RecordReader
+from strategy_client.sources.tick_file import merged, open_ticks
+from strategy_client.store.section import Place, Section
+from strategy_client.store.store import StrategySet
+from strategy_client.store.strategy import StrategyReader
+
+FRAME: Final = Path("frame")
+
+# A file or folder, a database's URL, what a store read, or strategies with the keys of the YAML files.
+StrategiesGiven = str | Path | StrategySet | Mapping[str, Any] | Sequence[Mapping[str, Any] | StrategyConfig]
+# A file, several of them as one stream in the order of time, ticks themselves, or a pandas DataFrame.
+TicksGiven = Any
+
+
+class _Given:
+    """Names a place in what a caller gave, as the path of keys in it."""
+
+    def problem(self, place: Place, text: str) -> Problem:
+        """Return the problem."""
+        return Problem(".".join(["strategies", *map(str, place)]), text)
+
+
+def read_given_strategies(given: StrategiesGiven, factory: StrategyFactory) -> StrategySet:
+    """Return the strategies. Raises ConfigurationError with a problem for everything that is wrong."""
+    if isinstance(given, StrategySet):
+        return given
+    if isinstance(given, str | Path):
+        # The stores need extras that dictionaries do not.
+        from strategy_client.store.place import open_store  # noqa: PLC0415
+
+        store = open_store(str(given), factory)
+        try:
+            return store.read()
+        finally:
+            store.close()
+    items = [given] if isinstance(given, Mapping) else list(given)
+    reader = StrategyReader(factory)
+    problems: list[Problem] = []
+    notes: list[Problem] = []
+    strategies: list[StrategyConfig] = []
+    for index, item in enumerate(items):
+        if isinstance(item, StrategyConfig):
+            strategies.append(item)
+            continue
+        section = Section(_Given(), (index,), _plain(item), problems)
+        if isinstance(item, Mapping):
+            strategies.append(reader.read_file_keys(section, notes))
+            section.finish()
+    if not items:
+        problems.append(Problem("strategies", "expected at least one"))
+    if problems:
+        raise ConfigurationError(*problems)
+    return StrategySet(tuple(strategies), notes=tuple(notes))
+
+
+def read_given_ticks(
+    given: TicksGiven, columns: TicksConfig, tokens: Collection[int], bad: BadLines
+) -> Iterator[MarketTick]:
+    """Return the ticks. Raises BadFileError for what holds none: a file of another form, a missing column.
+
+    Of a file or a frame only the instruments in `tokens` are taken; `bad` takes the lines that hold no tick.
+    """
+    if isinstance(given, str | Path):
+        return iter(open_ticks(Path(given), columns, tokens, bad))
+    if hasattr(given, "columns") and hasattr(given, "itertuples"):
+        return _read_frame(given, columns, tokens, bad)
+    if isinstance(given, Sequence) and given and all(isinstance(each, str | Path) for each in given):
+        return merged([open_ticks(Path(each), columns, tokens, bad) for each in given])
+    if isinstance(given, Iterable):
+        return _checked(given)
+    raise BadFileError(f"ticks: expected a file, MarketTicks or a DataFrame, came {type(given).__name__}")
+
+
+def _read_frame(
+    frame: Any, columns: TicksConfig, tokens: Collection[int], bad: BadLines
+) -> Iterator[MarketTick]:
+    names = [str(name) for name in frame.columns]
+    # A frame whose index is the time is as common as one with a column of it.
+    if columns.time not in names and columns.time == str(frame.index.name or TicksConfig().time):
+        frame = frame.rename_axis(columns.time).reset_index()
+        names = [str(name) for name in frame.columns]
+    reader = RecordReader(columns, tokens, names)
+    read = {role: frame[name] for role, name in reader.columns.items()}
+    if getattr(read["time"].dtype, "kind", "") == "M" or hasattr(read["time"].dtype, "tz"):
+        # A datetime holds microseconds; what is finer is cut off.
+        read["time"] = [moment.to_pydatetime(warn=False) for moment in read["time"]]
+    return _read_rows(reader, read, bad)
+
+
+def _read_rows(
+    reader: RecordReader, columns: Mapping[str, Iterable[Any]], bad: BadLines
+) -> Iterator[MarketTick]:
+    for index, values in enumerate(zip(*columns.values(), strict=True)):
+        try:
+            yield reader.read(**dict(zip(columns, values, strict=True)))
+        except FieldError as error:
+            bad.add(FRAME, index, error)
+
+
+def _checked(ticks: Iterable[Any]) -> Iterator[MarketTick]:
+    for index, tick in enumerate(ticks):
+        if not isinstance(tick, MarketTick):
+            raise BadFileError(f"ticks[{index}]: expected a MarketTick, came {type(tick).__name__}")
+        yield tick
+
+
+def _plain(item: object) -> object:
+    # The readers of files take lists; in Python a tuple or a range is as good.
+    if not isinstance(item, Mapping):
+        return item
+    return {
+        key: list(value) if isinstance(value, tuple | range | set | frozenset) else value
+        for key, value in item.items()
+    }
+
+
+def columns_of(given: TicksConfig | Mapping[str, Any] | None, strategies: StrategySet) -> TicksConfig:
+    """Return how ticks are read: as the caller says, else as beside the strategies, else by default.
+
+    A mapping changes single fields. Raises ConfigurationError for one that there is not.
+    """
+    base = strategies.ticks or TicksConfig()
+    if given is None:
+        return base
+    if isinstance(given, TicksConfig):
+        return given
+    try:
+        return replace(base, **given)
+    except TypeError as error:
+        raise ConfigurationError(Problem("columns", str(error))) from None

@@ -1,0 +1,112 @@
+"""A replay led by hand, with a real sidecar: the same as the command's, and nothing left behind."""
+
+import json
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from fixtures_session import csv_lines, walk, write_csv, write_models, write_strategies
+
+from strategy_client import Signal, open_replay
+from strategy_client.configuration import TicksConfig
+from strategy_client.factory import StrategyFactory
+from strategy_client.predictor.status import InferenceError
+from strategy_client.replay import opened
+from strategy_client.replay.session import Replay, ReplayOptions
+from strategy_client.sidecar.own_sidecar import SidecarError
+from strategy_client.store import open_store
+
+COLUMNS = TicksConfig(time="time", price="price", token="token")  # noqa: S106 an instrument
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """300 ticks, four strategies, two models."""
+    folder = tmp_path_factory.mktemp("session")
+    return {
+        "ticks": write_csv(folder / "ticks.csv", csv_lines(7, walk(300, 100.0, 5))),
+        "strategies": write_strategies(folder / "strategies.yaml", [7]),
+        "models": write_models(folder / "models"),
+    }
+
+
+def leftovers() -> dict[str, Any]:
+    """What a replay could leave: child processes, threads of ours, private folders."""
+    return {
+        "processes": [child.pid for child in psutil.Process().children(recursive=True)],
+        "threads": [each.name for each in threading.enumerate() if each.name.startswith("tickserve")],
+        "folders": sorted(Path(tempfile.gettempdir()).glob("tickserve-*")),
+    }
+
+
+@pytest.fixture(autouse=True)
+def private_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Private folders of this test's processes only."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+
+def test_it_gives_what_the_command_gives(session: dict[str, Path], tmp_path: Path) -> None:
+    """The outcomes of a notebook's replay are those that `strategy-client replay` writes, to the last one."""
+    with open_replay(**session) as replay:
+        assert len(leftovers()["folders"]) == 1
+        result = replay.run()
+    assert leftovers() == {"processes": [], "threads": [], "folders": []}
+    store = open_store(str(session["strategies"]), StrategyFactory())
+    strategies = store.read().strategies
+    store.close()
+    out = tmp_path / "out"
+    Replay(ReplayOptions([session["ticks"]], strategies, COLUMNS, out, models=session["models"])).run()
+    written = [json.loads(line) for line in (out / "signals.jsonl").read_text().splitlines()]
+    assert len(written) > 50
+    for ours, theirs in zip(result.emitted, written, strict=True):
+        assert isinstance(ours, Signal)
+        assert (ours.strategy_id, ours.signal_type, str(ours.price)) == (
+            theirs["strategy_id"],
+            theirs["signal_type"],
+            theirs["price"],
+        )
+        assert ours.metadata.get("digest") == theirs["metadata"].get("digest")
+    signals = result.signals()
+    learned = np.char.startswith(signals["strategy_id"].astype(str), "learned")
+    assert learned.any()
+    assert {len(digest) for digest in signals["digest"][learned]} == {64}
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, RuntimeError, None])
+def test_nothing_is_left_when_it_is_left_half_way(
+    session: dict[str, Path], raised: type[BaseException] | None
+) -> None:
+    """Whether a cell is interrupted, fails, or just stops looking: no process, no thread, no folder."""
+
+    def cell() -> None:
+        with open_replay(**session) as replay:
+            for processed in replay:
+                if processed.index == 5:
+                    if raised is not None:
+                        raise raised
+                    return
+
+    if raised is None:
+        cell()
+    else:
+        with pytest.raises(raised):
+            cell()
+    assert leftovers() == {"processes": [], "threads": [], "folders": []}
+
+
+def test_nothing_is_left_when_it_cannot_start(
+    session: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder without models, or a target where nobody answers, is an error of entering, and cleaned up."""
+    monkeypatch.setattr(opened, "CONNECT_TIMEOUT_S", 0.2)
+    with pytest.raises(SidecarError, match="expected a folder of models"):
+        open_replay(**{**session, "models": tmp_path / "none"}).__enter__()
+    elsewhere = {name: path for name, path in session.items() if name != "models"}
+    with pytest.raises(InferenceError, match="not ready after"):
+        open_replay(**elsewhere, target=f"unix:{tmp_path}/nobody.sock").__enter__()
+    assert leftovers() == {"processes": [], "threads": [], "folders": []}

@@ -1,0 +1,362 @@
+"""A replay led by hand: what may be given, how it is iterated over, and what it gives back."""
+
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from fixtures_ticks import OPEN, tick, ticks
+
+from strategy_client import ConfigurationError, MarketTick, Reason, Signal, StrategyConfig, open_replay
+from strategy_client.predictor.channel import TargetError
+from strategy_client.replay import results
+from strategy_client.sources.bad_line import BadFileError
+from strategy_client.store.store import StrategySet
+from strategy_client.testing import FakeModel, FakePredictor
+
+RULE = {
+    "strategy_name": "rule",
+    "strategy_type": "momentum",
+    "instrument_tokens": [1],
+    "parameters": {"lookback_periods": 2, "momentum_threshold": 0.01},
+}
+LEARNED = {
+    "strategy_name": "learned",
+    "strategy_type": "ml_momentum",
+    "instrument_tokens": (1,),
+    "parameters": {"model": "m", "features": ["return_3"], "confidence_threshold": 0.5},
+}
+PRICES = (100, 102, 104, 104, 90, 95)
+
+
+def threads() -> list[str]:
+    """The names of our threads."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("tickserve")]
+
+
+@pytest.fixture
+def fake() -> Iterator[FakePredictor]:
+    """A model that says BUY with 0.8 where the return is above 0, SELL with 0.7 elsewhere."""
+
+    def answer(rows: Any) -> Any:
+        return np.where(rows[:, :1] > 0, [[0.2, 0.8]], [[0.7, 0.3]])
+
+    with FakePredictor({"m": FakeModel(["return_3"], answer, version=4)}) as predictor:
+        yield predictor
+
+
+def seen(replay: Any) -> list[list[str]]:
+    """The sides and reasons of each tick."""
+    return [
+        [each.signal_type if isinstance(each, Signal) else each.reason.value for each in processed.outcomes]
+        for processed in replay
+    ]
+
+
+def test_a_replay_gives_each_tick_with_its_outcomes(fake: FakePredictor) -> None:
+    """Iterating gives one outcome a strategy and tick, in the order of the strategies."""
+    with open_replay(ticks(PRICES), [RULE, LEARNED], predictor=fake) as replay:
+        assert seen(replay) == [
+            ["WARMING_UP", "WARMING_UP"],
+            ["BUY", "WARMING_UP"],
+            ["BUY", "BUY"],
+            ["HOLD", "BUY"],
+            ["SELL", "SELL"],
+            ["BUY", "SELL"],
+        ]
+        assert replay.unbound() == {}
+    assert "closed, 2 strategies, 6 ticks" in repr(replay)
+    assert threads() == []
+
+
+def test_a_result_is_arrays_of_one_length(fake: FakePredictor) -> None:
+    """Ticks, outcomes and signals are columns with their dtypes; a signal names the model that made it."""
+    with open_replay(ticks(PRICES), [RULE, LEARNED], predictor=fake) as replay:
+        result = replay.run()
+    by_tick, outcomes, signals = result.ticks(), result.outcomes(), result.signals()
+    assert by_tick["price"].tolist() == list(PRICES)
+    assert by_tick["time"].dtype == np.dtype("datetime64[ns]")
+    assert by_tick["time"][1] == np.datetime64("2024-08-08T09:15:01")
+    assert (by_tick["duration_ns"] > 0).all()
+    assert {name: column.dtype.name for name, column in outcomes.items()} == {
+        "tick": "int64",
+        "time": "datetime64[ns]",
+        "strategy_id": "object",
+        "instrument_token": "int64",
+        "price": "float64",
+        "outcome": "object",
+        "confidence": "float64",
+        "quantity": "int64",
+        "probability": "float64",
+        "model": "object",
+        "version": "int64",
+        "digest": "object",
+        "detail": "object",
+    }
+    assert {len(column) for column in outcomes.values()} == {12}
+    assert result.counts() == {
+        "rule": Counter(WARMING_UP=1, BUY=3, HOLD=1, SELL=1),
+        "learned": Counter(WARMING_UP=2, BUY=2, SELL=2),
+    }
+    mine = signals["strategy_id"] == "learned"
+    assert signals["signal_type"][mine].tolist() == ["BUY", "BUY", "SELL", "SELL"]
+    assert signals["probability"][mine].tolist() == pytest.approx([0.8, 0.8, 0.7, 0.7])
+    assert signals["confidence"][mine].tolist() == pytest.approx([0.8, 0.8, 0.7, 0.7])
+    assert set(signals["version"][mine]) == {4}
+    assert set(signals["digest"][mine]) == {fake.models["m"].digest}
+    assert set(signals["model"][~mine]) == {""}
+    assert np.isnan(signals["probability"][~mine]).all()
+    assert np.isnan(outcomes["confidence"][outcomes["outcome"] == "HOLD"]).all()
+    assert [each.metadata.get("version") for each in result.emitted] == [
+        version or None for version in signals["version"].tolist()
+    ]
+
+
+def test_a_result_is_a_frame(fake: FakePredictor) -> None:
+    """A table is a DataFrame with its times in UTC; another table is refused."""
+    with open_replay(ticks(PRICES), [RULE, LEARNED], predictor=fake) as replay:
+        result = replay.run()
+    frame = result.to_frame()
+    assert len(frame) == 12
+    assert frame["time"].iloc[-1] == pd.Timestamp("2024-08-08 09:15:05", tz="UTC")
+    counted = frame.groupby(["strategy_id", "outcome"], observed=True).size()
+    assert counted["learned", "BUY"] == 2
+    assert list(result.to_frame("signals")["signal_type"].cat.categories) == ["BUY", "SELL"]
+    assert result.to_frame("ticks")["price"].tolist() == list(PRICES)
+    with pytest.raises(ValueError, match="expected one of ticks, outcomes, signals, came 'trades'"):
+        result.to_frame("trades")  # type: ignore[arg-type]
+
+
+def test_a_frame_without_pandas_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays need numpy only; a frame says what to install."""
+    with open_replay(ticks(PRICES), [RULE]) as replay:
+        result = replay.run()
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'tickserve\[notebook\]'"):
+        result.to_frame()
+
+
+def test_why_there_was_no_signal_is_kept(fake: FakePredictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reason's text stands in `detail`; of texts that all differ the first are kept, never a wrong one."""
+    monkeypatch.setattr(results, "MAX_DETAILS", 3)
+    fake.fail(Reason.MODEL_NOT_READY, times=1, detail="gone")
+    bad = [tick(price, second=second) for second, price in enumerate((1, 2, 3, -1, -2, -3, -1), 10)]
+    with open_replay([*ticks(PRICES[:3]), *bad], [LEARNED], predictor=fake) as replay:
+        outcomes = replay.run().outcomes()
+    assert outcomes["detail"][2] == "gone"
+    assert [text.split(":")[0] for text in outcomes["detail"][6:]] == ["price -1", "", "", "price -1"]
+
+
+def test_an_iteration_goes_on_where_it_was_left(fake: FakePredictor) -> None:
+    """After a break the rest follows; what came so far is there at any time."""
+    with open_replay(ticks(PRICES), [LEARNED], predictor=fake) as replay:
+        for processed in replay:
+            if processed.index == 2:
+                break
+        assert len(replay.result().ticks()["tick"]) == 3
+        assert [processed.index for processed in replay] == [3, 4, 5]
+        assert list(replay) == []
+    assert len(replay.result().ticks()["tick"]) == 6
+
+
+def test_a_replay_is_entered_once(fake: FakePredictor) -> None:
+    """Outside its block there is nothing to iterate over, and it cannot be entered again; both say so."""
+    replay = open_replay(ticks(PRICES), [LEARNED], predictor=fake)
+    with pytest.raises(RuntimeError, match="not entered: iterate inside"):
+        next(iter(replay))
+    with replay:
+        replay.run()
+        with pytest.raises(RuntimeError, match="at its end: open another"):
+            replay.__enter__()
+    with pytest.raises(RuntimeError, match="closed: iterate inside"):
+        iter(replay)
+    with pytest.raises(RuntimeError, match="closed: open another"), replay:
+        raise AssertionError
+
+
+def test_leaving_the_block_ends_the_iteration(fake: FakePredictor) -> None:
+    """An iterator that is kept beyond the block gives nothing more, and no tick is asked of nobody."""
+    with open_replay(ticks(PRICES), [LEARNED], predictor=fake) as replay:
+        kept = iter(replay)
+        next(kept)
+    assert list(kept) == []
+    assert threads() == []
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, ValueError])
+def test_an_exception_in_the_block_cleans_up(fake: FakePredictor, raised: type[BaseException]) -> None:
+    """Interrupting a cell, or an error in it, stops everything and goes on up."""
+    replay = open_replay(ticks(PRICES), [LEARNED], predictor=fake)
+
+    def cell() -> None:
+        with replay:
+            for processed in replay:
+                if processed.index == 3:
+                    raise raised
+
+    with pytest.raises(raised):
+        cell()
+    assert threads() == []
+    assert len(replay.result().emitted) == 2
+
+
+def test_an_interrupt_within_a_tick_is_not_passed_over(fake: FakePredictor) -> None:
+    """Ctrl-C while a tick waits breaks the replay off: it does not go on as if that tick had not been."""
+
+    def interrupted() -> Iterator[MarketTick]:
+        yield from ticks(PRICES[:2])
+        raise KeyboardInterrupt
+
+    with open_replay(interrupted(), [LEARNED], predictor=fake) as replay:
+        with pytest.raises(KeyboardInterrupt):
+            replay.run()
+        with pytest.raises(RuntimeError, match="broken off after 2 ticks"):
+            iter(replay)
+    assert threads() == []
+
+
+def as_frame(**columns: Sequence[Any]) -> pd.DataFrame:
+    """Six ticks as a frame, with these columns in place of or beside the usual."""
+    usual = {
+        "timestamp": [OPEN + timedelta(seconds=second) for second in range(6)],
+        "last_price": PRICES,
+        "instrument_token": [1] * 6,
+    }
+    return pd.DataFrame({**usual, **columns})
+
+
+def csv_file(folder: Path) -> Path:
+    """Six ticks as a file."""
+    path = folder / "ticks.csv"
+    as_frame().to_csv(path, index=False)
+    return path
+
+
+def test_ticks_come_in_many_forms(tmp_path: Path) -> None:
+    """A file, a list of files, ticks, and a frame by column or index give the same result."""
+    path = csv_file(tmp_path)
+    naive = [datetime(2024, 8, 8, 14, 45) + timedelta(seconds=second) for second in range(6)]  # noqa: DTZ001
+    forms: list[tuple[Any, Any]] = [
+        (ticks(PRICES), None),
+        (iter(ticks(PRICES)), None),
+        (path, None),
+        (str(path), None),
+        ([path], None),
+        (as_frame(), None),
+        (as_frame().set_index("timestamp"), None),
+        (as_frame(timestamp=naive), {"timezone": "Asia/Kolkata"}),
+        (as_frame().rename(columns={"last_price": "Price"}), {"price": "Price", "token": 1}),
+        (as_frame(timestamp=[str(OPEN + timedelta(seconds=second)) for second in range(6)]), None),
+    ]
+    for given, columns in forms:
+        with open_replay(given, [RULE], columns=columns) as replay:
+            assert [each[0] for each in seen(replay)] == ["WARMING_UP", "BUY", "BUY", "HOLD", "SELL", "BUY"]
+            assert replay.result().ticks()["time"][0] == np.datetime64(OPEN.replace(tzinfo=None))
+
+
+def test_other_instruments_of_a_frame_are_left_out() -> None:
+    """A row of an instrument that no strategy has, or with no price, is counted as no tick of this replay."""
+    frame = as_frame(instrument_token=[1, 1, 2, 1, 1, 1], last_price=[100, 102, 1, float("nan"), 90, 95])
+    with open_replay(frame, [RULE]) as replay:
+        assert len(seen(replay)) == 4
+        assert replay.bad.count == 2
+        assert str(replay.bad.first[1]).startswith("frame:3: last_price: expected a finite number above 0")
+
+
+def test_strategies_come_in_many_forms(tmp_path: Path) -> None:
+    """A file, a folder, a set, mappings and configurations run the same."""
+    path = tmp_path / "rule.yaml"
+    path.write_text(
+        "strategy_name: rule\nstrategy_type: momentum\ninstrument_tokens: [1]\n"
+        "parameters: {lookback_periods: 2, momentum_threshold: 0.01}\n"
+    )
+    config = StrategyConfig("rule", "momentum", RULE["parameters"], ("paper",), (1,))  # type: ignore[arg-type]
+    for given in (path, str(tmp_path), RULE, [RULE], [config], StrategySet((config,))):
+        with open_replay(ticks(PRICES), given) as replay:
+            assert replay.run().counts()["rule"]["BUY"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "told"),
+    [
+        ({"strategies": []}, ConfigurationError, "strategies: expected at least one"),
+        ({"strategies": ["rule"]}, ConfigurationError, "strategies.0: expected a mapping, came 'rule'"),
+        (
+            {"strategies": [{**RULE, "brokr": ["paper"]}]},
+            ConfigurationError,
+            r"strategies.0.brokr: unknown key \(did you mean 'brokers'\?\)",
+        ),
+        (
+            {"strategies": [RULE, {**RULE, "strategy_type": "momentun"}]},
+            ConfigurationError,
+            r"strategies.1.strategy_type: unknown strategy type 'momentun' \(did you mean",
+        ),
+        ({"strategies": [RULE, RULE]}, ConfigurationError, "'rule' stands twice"),
+        ({"ticks": []}, BadFileError, "ticks: expected at least one"),
+        ({"ticks": 5}, BadFileError, "ticks: expected a file, MarketTicks or a DataFrame, came int"),
+        ({"ticks": [1, 2]}, BadFileError, r"ticks\[0\]: expected a MarketTick, came int"),
+        ({"ticks": "none.csv"}, BadFileError, "none.csv: expected a file of ticks, there is none"),
+        ({"ticks": as_frame(), "columns": {"price": "P"}}, BadFileError, "column 'P' is missing"),
+        ({"columns": {"prize": "P"}}, ConfigurationError, "columns: .*'prize'"),
+        ({"target": "nowhere"}, TargetError, "target 'nowhere': expected unix:/path or host:port"),
+        (
+            {"target": "unix:/s", "models": "m"},
+            ConfigurationError,
+            "expected one of models, target, predictor",
+        ),
+        ({"limit": 0}, ConfigurationError, "expected skip >= 0 and limit >= 1, came 0, 0"),
+        ({"deadline_ms": 0}, ValueError, "deadline_ms: expected more than 0, came 0"),
+        ({"window": 0}, ConfigurationError, "window: expected 1 to 1000 ticks, came 0"),
+    ],
+)
+def test_what_cannot_be_used_is_told_before_anything_starts(
+    arguments: dict[str, Any], error: type[Exception], told: str
+) -> None:
+    """H9: what is wrong with an argument is said by open_replay itself, with its place."""
+    given = {"ticks": ticks(PRICES), "strategies": [RULE], **arguments}
+    with pytest.raises(error, match=told):
+        open_replay(**given)
+
+
+def test_some_ticks_may_be_left_out(fake: FakePredictor) -> None:
+    """`skip` leaves ticks out at the start, `limit` takes so many after them."""
+    with open_replay(ticks(PRICES), [RULE], skip=1, limit=3) as replay:
+        assert replay.run().ticks()["price"].tolist() == [102, 104, 104]
+
+
+def test_windows_give_the_same(fake: FakePredictor) -> None:
+    """Asked in windows the outcomes are those of tick by tick; only the latency is not known."""
+    prices = [100 + (7 * index) % 13 for index in range(50)]
+    found = []
+    for window in (1, 7, 250):
+        with open_replay(ticks(prices), [RULE, LEARNED], predictor=fake, window=window) as replay:
+            found.append(replay.run())
+    first, *others = (each.outcomes() for each in found)
+    for other in others:
+        for name, column in first.items():
+            np.testing.assert_array_equal(other[name], column)
+    assert found[0].ticks()["duration_ns"].all()
+    assert not found[1].ticks()["duration_ns"].any()
+
+
+def test_a_strategy_that_cannot_ask_is_told_of(fake: FakePredictor) -> None:
+    """`unbound` says which strategy has no model it fits, before the first tick is looked at."""
+    wrong = {**LEARNED, "parameters": {**LEARNED["parameters"], "features": ["return_5"]}}  # type: ignore[dict-item]
+    with open_replay(ticks(PRICES), [wrong], predictor=fake) as replay:
+        assert replay.unbound()["learned"].startswith("CONTRACT_MISMATCH: model 'm' version 4: feature 0")
+
+
+def test_ticks_without_a_usable_time_or_price_have_rows_too() -> None:
+    """A tick that the edge refuses is a row: its time is no time, its price no number."""
+    strange = [MarketTick(1, Decimal("NaN"), datetime(2024, 8, 8)), *ticks([100])]  # noqa: DTZ001
+    with open_replay(strange, [RULE]) as replay:
+        by_tick = replay.run().ticks()
+    assert np.isnat(by_tick["time"]).tolist() == [True, False]
+    assert np.isnan(by_tick["price"]).tolist() == [True, False]
