@@ -91,7 +91,7 @@ class Comparison:
             return
         answer = answers[said.model.digest, said.row.tobytes()]
         if isinstance(answer, Refusal):
-            tally.unverified[NO_MODEL] += 1
+            tally.unverified[_why(answer)] += 1
             return
         before = self._verdict.difference_count
         self._compare_probabilities(entry, index, said, answer)
@@ -136,7 +136,7 @@ class Comparison:
         if recorded.model is not None and recorded.row is not None:
             answer = answers[recorded.model.digest, recorded.row.tobytes()]
             if isinstance(answer, Refusal):
-                return NO_MODEL
+                return _why(answer)
             return self._compare_answered(case, executor, answer)
         if recorded.said in MOMENTARY:
             return OF_THE_MOMENT
@@ -264,6 +264,10 @@ class _Case:
     tick: RecordedTick
     recorded: Recorded
     came: Outcome | None
+
+
+def _why(refusal: Refusal) -> str:
+    return NO_MODEL if refusal.reason is Reason.MODEL_NOT_FOUND else f"the sidecar: {refusal.reason.value}"
 
 
 def _said(outcome: Outcome | None) -> str:

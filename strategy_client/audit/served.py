@@ -21,6 +21,7 @@ from strategy_client.predictor.client import InferenceClient
 from strategy_client.predictor.description import Description, VersionDescription, VersionState
 from strategy_client.predictor.port import Answer, Question, Refusal
 from strategy_client.predictor.security import Security
+from strategy_client.predictor.status import SidecarUnavailableError
 from strategy_client.sidecar.own_sidecar import OwnSidecar
 
 NS_PER_S: Final = 1_000_000_000
@@ -32,6 +33,12 @@ ROWS_A_REQUEST: Final = 256
 ANSWER_S: Final = 60.0
 VETTED_S: Final = 120.0
 POLL_S: Final = 0.02
+CONNECT_S: Final = 10.0
+ATTEMPTS: Final = 5
+# Refusals that say nothing of the row or the model.
+PASSING: Final = frozenset(
+    {Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.BREAKER_OPEN, Reason.MODEL_NOT_READY}
+)
 DECIDING: Final = (VersionState.START, VersionState.LOADING)
 
 
@@ -121,17 +128,28 @@ class ServedModels:
             Question(self._places[digest][0], row[np.newaxis], self._places[digest][1].version)
             for digest, row in known
         ]
-        came: Sequence[Answer] = ()
-        if questions and self._client is not None:
-            deadline_ns = time.monotonic_ns() + int(ANSWER_S * NS_PER_S)
-            came = self._client.submit(questions, deadline_ns).result()
-        left = iter(came)
+        left = iter(self._answers(questions))
         return [
             next(left)
             if digest in self._places
             else Refusal(Reason.MODEL_NOT_FOUND, self.problems.get(digest, "no file has this digest"))
             for digest, _ in rows
         ]
+
+    def _answers(self, questions: Sequence[Question]) -> Sequence[Answer]:
+        """Ask until the sidecar answers: that it was away for a moment says nothing about the log."""
+        if not questions or self._client is None:
+            return ()
+        refusal = Refusal(Reason.UNAVAILABLE, "it was not asked")
+        for _ in range(ATTEMPTS):
+            self._client.wait_connected(CONNECT_S)
+            deadline_ns = time.monotonic_ns() + int(ANSWER_S * NS_PER_S)
+            answers = self._client.submit(questions, deadline_ns).result()
+            passing = [each for each in answers if isinstance(each, Refusal) and each.reason in PASSING]
+            if not passing:
+                return answers
+            refusal = passing[0]
+        raise SidecarUnavailableError(refusal.reason, f"{self._client.target}: {refusal.detail}")
 
     def _start(self) -> None:
         files = find_files(self._folders, self._wanted)
