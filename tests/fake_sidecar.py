@@ -230,7 +230,8 @@ class FakeSidecar:
         self, requests: Iterator[pb.PredictRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.PredictResponse]:
         self.streams += 1
-        outgoing = self._outgoing
+        # Each stream has its own answers; `send` goes to the latest.
+        outgoing = self._outgoing = queue.Queue()
 
         def read() -> None:
             try:

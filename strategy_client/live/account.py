@@ -24,7 +24,7 @@ class StrategyAccount:
 
     `outcomes` has a number for BUY, SELL and each reason, `signals` one for each broker and side, `answers`
     one for each model, version and digest. `inference` is how long answers took. `agreed` and `differed`
-    are comparisons with its shadow.
+    are ticks on which its shadow answered and would have done the same, or not; on `unanswered` it did not.
     """
 
     strategy_id: str
@@ -39,6 +39,7 @@ class StrategyAccount:
     last_model: ModelKey | None = None
     agreed: int = 0
     differed: int = 0
+    unanswered: int = 0
 
     @property
     def ticks(self) -> int:
@@ -96,7 +97,9 @@ class Account:
     def compared(self, comparison: ShadowComparison) -> None:
         """Count whether a shadow would have done the same."""
         account = self._strategies[comparison.live.strategy_id]
-        if _side(comparison.live) == _side(comparison.shadow):
+        if "digest" not in comparison.shadow.metadata:
+            account.unanswered += 1
+        elif _side(comparison.live) == _side(comparison.shadow):
             account.agreed += 1
         else:
             account.differed += 1

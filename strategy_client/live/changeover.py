@@ -12,7 +12,10 @@ from strategy_client.lineup import renew, wanted_models
 from strategy_client.live.account import Account
 from strategy_client.live.configuration_watch import ConfigurationWatch
 from strategy_client.live.journal import Journal
+from strategy_client.live.shadow_predictor import ShadowPredictor
 from strategy_client.live.silence import SilenceWatch
+from strategy_client.processors.limits import shadow_of
+from strategy_client.processors.processor import LearnedProcessor
 from strategy_client.runner import StrategyRunner
 from strategy_client.sinks.fan_out import FanOut
 from strategy_client.store.store import StrategySet
@@ -26,7 +29,8 @@ class Changed:
     account: Account
     silence: SilenceWatch
     tokens: set[int]
-    bindings: Bindings | None = None
+    bindings: Bindings
+    shadows: ShadowPredictor
     targets: Sequence[str] = ()
     fan_out: FanOut | None = None
     audit: AuditLog | None = None
@@ -85,6 +89,9 @@ class Changeover:
         changed = self._changed
         executors = renew(changed.runner.executors, after.strategies, self._factory)
         wanted = wanted_models(executors, changed.targets)
+        if has_shadow(executors):
+            changed.shadows.open()
+        changed.bindings.change(wanted)
         changed.runner.change(executors)
         self._running = after
         changed.account.run(executors)
@@ -93,8 +100,6 @@ class Changeover:
         # The source reads this very set.
         changed.tokens.update(tokens)
         changed.tokens.intersection_update(tokens)
-        if changed.bindings is not None:
-            changed.bindings.change(wanted)
         if changed.fan_out is not None:
             changed.fan_out.set_brokers(brokers_of(executors))
         if changed.audit is not None:
@@ -105,3 +110,11 @@ class Changeover:
 def brokers_of(executors: Sequence[StrategyExecutor]) -> dict[str, tuple[str, ...]]:
     """Return the brokers of each strategy, by its id."""
     return {executor.strategy_id: executor.config.active_brokers for executor in executors}
+
+
+def has_shadow(executors: Sequence[StrategyExecutor]) -> bool:
+    """Say whether any of the strategies has a second model beside its own."""
+    return any(
+        isinstance(executor.processor, LearnedProcessor) and shadow_of(executor.processor) is not None
+        for executor in executors
+    )

@@ -38,7 +38,7 @@ def summarise_live(view: View, bad: BadLines, files: Mapping[str, Path]) -> Summ
         bad_lines=bad.count,
         first_bad_lines=[str(line) for line in bad.first],
         replaced=[],
-        calls=view.call_counts,
+        calls=view.call_counts if any(each.learned for each in account.strategies) else None,
         files={name: str(path) for name, path in files.items()},
     )
 
@@ -47,9 +47,10 @@ def closing_lines(view: View) -> Iterator[str]:
     """Yield what a replay's summary has no place for: queues, shadows, and what went wrong, by kind."""
     parts = view.parts
     for each in parts.account.strategies:
-        if each.agreed or each.differed:
-            compared = each.agreed + each.differed
-            yield f"{each.strategy_id}: its shadow did the same on {each.agreed:,} of {compared:,} ticks"
+        answered = each.agreed + each.differed
+        if answered or each.unanswered:
+            same = f"its shadow did the same on {each.agreed:,} of {answered:,} ticks"
+            yield f"{each.strategy_id}: {same}, and did not answer on {each.unanswered:,}"
     for broker, sink in view.sinks.items():
         lost = f", {sink.dropped + sink.failed + sink.queued:,} lost" if sink.sent != sink.taken else ""
         yield f"{broker}: {sink.sent:,} signals delivered{lost}"

@@ -131,4 +131,6 @@ class ConfigurationWatch:
                 self._journal.problem(
                     "configuration", f"the store failed: {type(error).__name__}: {error}", error=error
                 )
+                # What changed meanwhile is not told a second time.
+                self._asked.set()
                 self._closed.wait(WAIT_S)

@@ -117,7 +117,7 @@ class LiveMetrics(Collector):
         )
         shadow = CounterMetricFamily(
             f"{P}shadow_comparisons",
-            "Ticks on which a strategy's second model agreed with the first, or differed.",
+            "Ticks on which a strategy's second model agreed with the first, differed, or did not answer.",
             labels=("strategy_id", "result"),
         )
         for each in strategies:
@@ -127,12 +127,33 @@ class LiveMetrics(Collector):
             if each.last_model is not None:
                 model, version, digest = each.last_model
                 info.add_metric((each.strategy_id, model, str(version), digest), 1)
-            if each.agreed or each.differed:
-                shadow.add_metric((each.strategy_id, "agreed"), each.agreed)
-                shadow.add_metric((each.strategy_id, "differed"), each.differed)
+            results = {name: getattr(each, name) for name in ("agreed", "differed", "unanswered")}
+            for result, count in results.items() if any(results.values()) else ():
+                shadow.add_metric((each.strategy_id, result), count)
         for strategy_id, binding in view.bindings.items():
             bound_now.add_metric((strategy_id,), isinstance(binding, Bound))
+        yield from self._of_drift()
+        yield _counter(
+            "shadow_dropped", "Comparisons that were not taken in time.", view.parts.runner.shadows_dropped
+        )
         yield from (loaded, failed, inferences, latency, info, bound_now, shadow)
+
+    def _of_drift(self) -> Iterator[Metric]:
+        rows = CounterMetricFamily(
+            f"{P}drift_rows", "Rows compared with the training range.", labels=("strategy_id",)
+        )
+        outside = CounterMetricFamily(
+            f"{P}drift_outside_rows",
+            "Rows with a feature outside of what the model was trained on.",
+            labels=("strategy_id", "feature", "side"),
+        )
+        for strategy_id, drift in sorted(dict(self._view.parts.runner.drift).items()):
+            rows.add_metric((strategy_id,), drift.rows)
+            for side, counts in (("below", drift.below), ("above", drift.above)):
+                for feature, count in sorted(dict(counts).items()):
+                    outside.add_metric((strategy_id, feature, side), count)
+        yield rows
+        yield outside
 
     def _of_strategies(self, strategies: Iterable[StrategyAccount]) -> Iterator[Metric]:
         outcomes = CounterMetricFamily(

@@ -23,15 +23,11 @@ class PreparedFactory(StrategyFactory):
         Raises ConfigurationError as `create_processor` does.
         """
         kept = {each.strategy_id: (each.strategy_type, each.parameters) for each in before.strategies}
-        made = [
-            (
-                each.strategy_type,
-                each.parameters,
-                super().create_processor(each.strategy_type, each.parameters),
-            )
-            for each in after.strategies
-            if kept.get(each.strategy_id) != (each.strategy_type, each.parameters)
-        ]
+        made: list[tuple[str, Mapping[str, Any], StrategyProcessor]] = []
+        for each in after.strategies:
+            logic = each.strategy_type, each.parameters
+            if kept.get(each.strategy_id) != logic:
+                made.append((*logic, super().create_processor(*logic)))
         with self._lock:
             self._prepared = made
 

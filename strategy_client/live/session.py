@@ -13,13 +13,14 @@ from strategy_client.audit import AuditLog
 from strategy_client.bindings import Bindings
 from strategy_client.lineup import create_executors, wanted_models
 from strategy_client.live.account import Account
-from strategy_client.live.changeover import Changed, Changeover, brokers_of
+from strategy_client.live.changeover import Changed, Changeover, brokers_of, has_shadow
 from strategy_client.live.configuration_watch import ConfigurationWatch
 from strategy_client.live.intake import STOP_S, Intake
 from strategy_client.live.journal import Journal
 from strategy_client.live.loop import LiveLoop
 from strategy_client.live.prepared_factory import PreparedFactory
 from strategy_client.live.recorder import MAX_BYTES, Recorder, make_room
+from strategy_client.live.shadow_predictor import ShadowPredictor
 from strategy_client.live.silence import SILENT_AFTER_S, SilenceWatch
 from strategy_client.live.view import Parts, View
 from strategy_client.predictor.endpoints import Endpoints
@@ -95,12 +96,17 @@ class LiveRun:
             executors = create_executors(strategies.running.strategies, strategies.factory)
             wanted = wanted_models(executors, options.targets)
             self._predictor = stack.enter_context(Endpoints(options.targets, security=options.security))
+            self._shadows = ShadowPredictor(lambda: Endpoints(options.targets, security=options.security))
+            stack.callback(self._shadows.close)
+            if has_shadow(executors):
+                self._shadows.open()
             self._bindings = Bindings(wanted, self._predictor.describe)
             self.runner = StrategyRunner(
                 executors,
                 self._predictor,
                 self._bindings,
                 RunnerOptions(deadline_ms=options.deadline_ms, max_tick_age_ms=options.max_tick_age_ms),
+                shadow_predictor=self._shadows,
             )
             self.account.run(executors)
             self.intake = Intake(source)
@@ -174,6 +180,7 @@ class LiveRun:
             self._recorder.close(FLUSH_S)
         # The predictor before the bindings, which would wait for an answer to the end of its time.
         self._predictor.close()
+        self._shadows.close()
         self._bindings.close()
         self._binder.join(STOP_S)
         self._built.close()
@@ -225,6 +232,7 @@ class LiveRun:
                 self._silence,
                 tokens,
                 self._bindings,
+                self._shadows,
                 self.options.targets,
                 self._fan_out,
                 self._audit,

@@ -37,8 +37,8 @@ class Parts:
     silence: SilenceWatch
     journal: Journal
     watch: ConfigurationWatch
-    bindings: Bindings | None = None
-    predictor: Endpoints | None = None
+    bindings: Bindings
+    predictor: Endpoints
     recorder: Recorder | None = None
     fan_out: FanOut | None = None
     audit: AuditLog | None = None
@@ -94,13 +94,11 @@ class View:
     @property
     def bindings(self) -> Mapping[str, Binding]:
         """What each learned strategy is bound to, by its id."""
-        return self.parts.bindings.all if self.parts.bindings is not None else {}
+        return self.parts.bindings.all
 
     @property
-    def call_counts(self) -> PredictorCounts | None:
-        """What happened to the requests, over all sidecars; None where no strategy needs one."""
-        if self.parts.predictor is None:
-            return None
+    def call_counts(self) -> PredictorCounts:
+        """What happened to the requests, over all sidecars."""
         total: Counter[str] = Counter()
         for counts in self.calls.values():
             total.update(asdict(counts))
@@ -108,10 +106,8 @@ class View:
 
     def refresh(self) -> None:
         """Look at what has a lock; the loop's thread only."""
-        predictor = self.parts.predictor
-        if predictor is not None:
-            self.calls = dict(predictor.counts_by_target)
-            self.endpoints = tuple(predictor.states)
+        self.calls = dict(self.parts.predictor.counts_by_target)
+        self.endpoints = self.parts.predictor.states
         if self.parts.fan_out is not None:
             self.sinks = dict(self.parts.fan_out.counts)
         self.edge = asdict(self.parts.runner.counts)
