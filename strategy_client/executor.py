@@ -4,6 +4,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final, Literal
 
 from strategy_client.configuration import EmissionConfig, StrategyConfig
@@ -79,7 +80,7 @@ class StrategyExecutor:
             signal_type=side,
             confidence=float(result.confidence),
             quantity=quantity,
-            price=tick.last_price,
+            price=_as_decimal(tick.last_price),
             timestamp=tick.timestamp,
             metadata=metadata,
         )
@@ -114,6 +115,11 @@ class StrategyExecutor:
         scaled = int(quantity * self.config.risk_multiplier)
         limit = self.config.max_position_size
         return scaled if limit is None else min(scaled, limit)
+
+
+def _as_decimal(price: object) -> Decimal:
+    # A feed of a user's own may give floats: the edge takes any finite number.
+    return price if isinstance(price, Decimal) else Decimal(str(price))
 
 
 def find_problem(result: SignalResult) -> str:

@@ -66,3 +66,24 @@ class Touchy:
     def batch(self, prices: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the prices."""
         return prices
+
+
+class Missing:
+    """A value that is never there."""
+
+    window = 2
+
+    def stream(self) -> "Missing":
+        """Start a new series."""
+        return self
+
+    def update(self, price: float) -> None:
+        """Take the next price."""
+
+    def value(self) -> float:
+        """Return nothing."""
+        return math.nan
+
+    def batch(self, prices: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return nothing, for each price."""
+        return np.full(len(prices), math.nan)
