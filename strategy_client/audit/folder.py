@@ -17,7 +17,7 @@ FOLDER_MODE: Final = 0o750
 FILE_MODE: Final = 0o640
 
 
-class AuditError(Exception):
+class AuditError(OSError):
     """A log that cannot be written to or read; the text says where and why."""
 
 

@@ -15,11 +15,10 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from strategy_client.audit.decoder import Recorded
-from strategy_client.audit.folder import AuditError
 from strategy_client.audit.show import Event, Shown, Wish, find, first_time
 from strategy_client.audit.verdict import DIFFERS, UNVERIFIED, VERIFIED, Tally, Verdict
 from strategy_client.audit.verification import Verification, VerificationOptions
-from strategy_client.commands.console import err, fail, out, reporting
+from strategy_client.commands.console import err, out, reporting
 from strategy_client.commands.options import Ca, Certificate, Key, Target, TokenFile
 from strategy_client.configuration import ConfigurationError, Problem, did_you_mean
 from strategy_client.events import Reason
@@ -69,7 +68,7 @@ def verify(
 
     Exit codes: 0 all of it does; 1 something differs; 3 nothing differs, but not all could be verified.
     """
-    with reporting(), _reading():
+    with reporting():
         sys.path[:0] = [str(each.resolve()) for each in code or ()]
         options = VerificationOptions(
             folder,
@@ -108,7 +107,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show what each strategy said, tick by tick, and why."""
-    with reporting(), _reading():
+    with reporting():
         first = first_time(folder)
         wish = Wish(
             strategy,
@@ -129,14 +128,6 @@ def show(
                 err.print(f"{strategy_id}: {said} {count:,}", soft_wrap=True)
             if not counts:
                 err.print("nothing of this kind in the log", soft_wrap=True)
-
-
-@contextmanager
-def _reading() -> Iterator[None]:
-    try:
-        yield
-    except AuditError as error:
-        fail(error, 2)
 
 
 @contextmanager

@@ -52,6 +52,10 @@ def replay(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")] = False,
+    audit: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Append every outcome to an audit log: `strategy-client audit`."),
+    ] = None,
     time: Annotated[str | None, typer.Option(help="Column of the time.")] = None,
     price: Annotated[str | None, typer.Option(help="Column of the price.")] = None,
     volume: Annotated[str | None, typer.Option(help="Column of the trade's size.")] = None,
@@ -92,6 +96,7 @@ def replay(
             replacements=[_replacement(text) for text in replaced or ()],
             allow_contract_change=allow_contract_change or (),
             strict=strict,
+            audit=audit,
         )
         with progress_of(limit) as progress:
             summary = Replay(options).run(progress)

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from strategy_client.audit import AuditLog, AuditOptions
 from strategy_client.bindings import Bindings
 from strategy_client.configuration import (
     ConfigurationError,
@@ -56,6 +57,7 @@ class ReplayOptions:
     `security` is for the `target`. Without one a sidecar is started over a copy of `models`, which refuses a
     file of another contract than the one it is to replace, but for the models in `allow_contract_change`. The
     deadline is long by default, so that a machine that is busy for a moment does not change the bytes.
+    `audit` is a folder to append an audit log to.
     """
 
     ticks: Sequence[Path]
@@ -73,6 +75,7 @@ class ReplayOptions:
     replacements: Sequence[Replacement] = ()
     allow_contract_change: Collection[str] = ()
     strict: bool = False
+    audit: Path | None = None
 
 
 @dataclass(slots=True)
@@ -124,6 +127,7 @@ class Replay:
                 sidecar.bindings,
                 RunnerOptions(deadline_ms=self._options.deadline_ms),
             )
+            audits = self._open_audit(stack, sidecar.bindings)
             summary_path, latency_path = (self._options.out / name for name in ("summary.json", LATENCY_FILE))
             files_written = stack.enter_context(OutcomeFiles(self._options.out))
             # Should this run be cut off, those of a run before would tell of other signals than these.
@@ -133,11 +137,12 @@ class Replay:
             def report(ticks: int) -> None:
                 progress(ticks, sum(file.progress() for file in files) / len(files))
 
+            listeners: list[TickListener] = [files_written, *audits, *self._listeners]
             log = TickLog()
             started_ns = time.monotonic_ns()
             process = self._process_windows if self._in_windows else self._process
             for processed in process(ticks, runner, sidecar, log):
-                for listener in (files_written, *self._listeners):
+                for listener in listeners:
                     listener.took(processed)
                 if processed.index % PROGRESS_EVERY_TICKS == PROGRESS_EVERY_TICKS - 1:
                     report(processed.index + 1)
@@ -248,6 +253,13 @@ class Replay:
             why = f"; the first bad line: {bad.first[0]}" if bad.first else ""
             raise BadFileError(f"{self._options.ticks[0]}: expected at least one tick{after}{why}")
         return itertools.chain([first], ticks)
+
+    def _open_audit(self, stack: ExitStack, bindings: Bindings | None) -> list[TickListener]:
+        if self._options.audit is None:
+            return []
+        # Nobody waits for a replay, so that its log waits for the disk and has no gap.
+        options = AuditOptions(patient=True)
+        return [stack.enter_context(AuditLog(self._options.audit, self._executors, bindings, options))]
 
     def _open_sidecar(self, stack: ExitStack) -> Sidecar:
         if not self._wanted:

@@ -21,13 +21,11 @@ from fixtures_session import (
 )
 from typer.testing import CliRunner
 
-from strategy_client.audit import AuditLog, AuditOptions
 from strategy_client.audit.served import find_files
 from strategy_client.audit.verdict import DIFFERS, UNVERIFIED, VERIFIED, Verdict
 from strategy_client.audit.verification import Verification, VerificationOptions
 from strategy_client.cli import app
 from strategy_client.factory import StrategyFactory
-from strategy_client.lineup import create_executors
 from strategy_client.replay.replacement import Replacement
 from strategy_client.replay.session import Replay, ReplayOptions
 from strategy_client.sidecar.own_sidecar import OwnSidecar
@@ -57,17 +55,16 @@ def session(tmp_path_factory) -> Session:
     ticks = write_csv(folder / "ticks.csv", csv_lines(1, walk(TICKS, 100.0, 1)))
     file = read_strategies(write_strategies(folder / "strategies.yaml", [1]), StrategyFactory())
     assert file.ticks is not None
-    line_up = create_executors(file.strategies, StrategyFactory())
-    with AuditLog(folder / "log", line_up, options=AuditOptions(patient=True)) as log:
-        options = ReplayOptions(
-            [ticks],
-            file.strategies,
-            file.ticks,
-            folder / "out",
-            models=models,
-            replacements=[Replacement(SWAP, "up_momentum", newer)],
-        )
-        Replay(options, listeners=[log]).run()
+    options = ReplayOptions(
+        [ticks],
+        file.strategies,
+        file.ticks,
+        folder / "out",
+        models=models,
+        replacements=[Replacement(SWAP, "up_momentum", newer)],
+        audit=folder / "log",
+    )
+    Replay(options).run()
     return Session(folder, folder / "log", models, newer)
 
 
@@ -125,6 +122,8 @@ def test_a_log_is_verified_against_files_that_are_found_by_their_digest(session,
     assert verdict.signals.verified == verdict.signals.total > 100
     assert verdict.rows == verdict.features > TICKS
     assert len(digests(session.log)) == 3
+    bound = {each["bindings"]["learned_momentum"].get("digest") for each in records(session.log, "bound")}
+    assert bound & digests(session.log)
     assert {path: path.read_bytes() for path in session.log.iterdir()} == before
 
 
