@@ -43,6 +43,7 @@ class FakeModel:
     state: int = pb.VersionDescription.AVAILABLE
     problem: str = ""
     ranges: Sequence[tuple[float, float]] = ()
+    trained_at_ns: int = 0
     meanings: Sequence[str] = ("SELL", "BUY")
     classes: Sequence[str] = ("0", "1")
 
@@ -71,6 +72,7 @@ class FakeModel:
             version.contract.CopyFrom(
                 pb.Contract(
                     hash=self.contract_hash,
+                    trained_at_ns=self.trained_at_ns,
                     feature_names=self.feature_names,
                     window=self.window,
                     includes_current_tick=self.includes_current_tick,

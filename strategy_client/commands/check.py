@@ -1,60 +1,123 @@
 """`strategy-client check`."""
 
-from typing import Final
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Final
 
 import typer
 
-from strategy_client.bindings import Bindings, Unbound
+from strategy_client.bindings import Binding, Unbound, Wanted, bind
 from strategy_client.commands.console import out, reporting
-from strategy_client.commands.options import Ca, Certificate, Key, Strategies, Target, TokenFile, read_file
+from strategy_client.commands.findings import Finding, ModelFinding, Report, find_model
+from strategy_client.commands.options import Ca, Certificate, Key, Strategies, TokenFile, read_place
+from strategy_client.configuration import ConfigurationError, Problem
+from strategy_client.events import Reason
+from strategy_client.executor import StrategyExecutor
 from strategy_client.factory import StrategyFactory
 from strategy_client.lineup import create_executors, wanted_models
 from strategy_client.predictor.channel import check_target
 from strategy_client.predictor.client import InferenceClient
+from strategy_client.predictor.endpoints import Endpoints
 from strategy_client.predictor.security import Security
-from strategy_client.replay.table import Finding, check_table
+from strategy_client.predictor.status import InferenceError
+from strategy_client.processors.limits import limits_of, shadow_of
+from strategy_client.processors.processor import LearnedProcessor
+from strategy_client.runner import StrategyRunner
+from strategy_client.shadow import shadow_id
 
 CHECK_TIMEOUT_S: Final = 5.0
 
 
 def check(
     strategies: Strategies,
-    target: Target = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDR", help="A sidecar: unix:/PATH or HOST:PORT; repeatable, each is asked."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For a script: one JSON document.")] = False,
     ca: Ca = None,
     certificate: Certificate = None,
     key: Key = None,
     token_file: TokenFile = None,
 ) -> None:
-    """Say of each strategy whether it could run: configuration and, with --target, the model's contract."""
+    """Say of each strategy whether it could run: configuration and, with --target, the model's contract.
+
+    Exit 0: all that is enabled could run. 1: a sidecar or a model is not as asked. 2: the configuration is
+    wrong, a line for each thing.
+    """
     with reporting():
-        executors = create_executors(read_file(strategies).strategies, StrategyFactory())
-        wanted = wanted_models(executors, [] if target is None else [target])
-        models = {each.strategy_id: each.model.name for each in wanted}
-        problems = dict.fromkeys(models, "the model was not looked at; name a sidecar with --target")
-        if target is not None:
-            security = Security(ca, certificate, key, token_file)
-            with InferenceClient(check_target(target), security=security) as client:
-                client.describe(timeout_s=CHECK_TIMEOUT_S)
-                bindings = Bindings(wanted, client.describe)
-                bindings.refresh()
-            problems = {
-                strategy_id: f"{binding.reason.value}: {binding.detail}"
-                for strategy_id, binding in bindings.all.items()
-                if isinstance(binding, Unbound)
-            }
-        out.print(
-            check_table(
-                [
-                    Finding(
-                        each.strategy_id,
-                        each.config.strategy_type,
-                        models.get(each.strategy_id, ""),
-                        problems.get(each.strategy_id, ""),
-                    )
-                    for each in executors
-                ]
-            ),
-            soft_wrap=not out.is_terminal,
+        given = read_place(strategies)
+        if not given.strategies:
+            raise ConfigurationError(Problem(strategies, "expected at least one strategy, there is none"))
+        executors = create_executors(given.strategies, StrategyFactory())
+        targets = [check_target(each) for each in target or ()]
+        wanted = wanted_models(executors, targets or _endpoints(executors))
+        # As a run makes it: what it refuses is refused here.
+        StrategyRunner(executors)
+        described: Mapping[str, Mapping[str, Binding]] = {}
+        if targets:
+            described = _describe(targets, wanted, Security(ca, certificate, key, token_file))
+        report = Report(
+            [_finding(each, wanted, described) for each in executors], given.problems, given.notes
         )
-        if target is not None and problems:
+        if as_json:
+            typer.echo(json.dumps(report.to_json(), indent=2))
+        else:
+            out.print(report.to_table(), soft_wrap=not out.is_terminal)
+        if not report.is_ready:
             raise typer.Exit(1)
+
+
+def _endpoints(executors: Sequence[StrategyExecutor]) -> list[str]:
+    processors = [each.processor for each in executors if isinstance(each.processor, LearnedProcessor)]
+    return [each.model.endpoint for each in processors if each.model.endpoint is not None]
+
+
+def _describe(
+    targets: Sequence[str], wanted: Sequence[Wanted], security: Security
+) -> Mapping[str, Mapping[str, Binding]]:
+    """Return the binding of each strategy and shadow, by target. Raises InferenceError if none answers."""
+    described: dict[str, Mapping[str, Binding]] = {}
+    errors: list[InferenceError] = []
+    with Endpoints(targets, security=security) as endpoints:
+        for client in endpoints.clients:
+            try:
+                described[client.target] = _bind_all(client, wanted)
+            except InferenceError as error:
+                errors.append(error)
+                unreached = Unbound(Reason.UNAVAILABLE, str(error))
+                described[client.target] = {each.strategy_id: unreached for each in wanted}
+    if len(errors) == len(targets):
+        raise errors[0]
+    return described
+
+
+def _bind_all(client: InferenceClient, wanted: Sequence[Wanted]) -> Mapping[str, Binding]:
+    models = sorted({each.model.name for each in wanted})
+    description = client.describe(models, timeout_s=CHECK_TIMEOUT_S)
+    return {each.strategy_id: bind(each, description) for each in wanted}
+
+
+def _finding(
+    executor: StrategyExecutor, wanted: Sequence[Wanted], described: Mapping[str, Mapping[str, Binding]]
+) -> Finding:
+    processor = executor.processor
+    if not isinstance(processor, LearnedProcessor):
+        return Finding(executor.config)
+    asking = {executor.strategy_id: processor}
+    shadow = shadow_of(processor)
+    if shadow is not None:
+        asking[shadow_id(executor.strategy_id)] = shadow
+    by_name = {each.strategy_id: each for each in wanted}
+    now = datetime.now(UTC)
+    models = [
+        find_model(by_name[name], bindings[name], asks, limits_of(asks), target, now)
+        for target, bindings in described.items()
+        for name, asks in asking.items()
+    ]
+    if not described:
+        models = [
+            ModelFinding(name, asks.model.name, len(asks.features.names)) for name, asks in asking.items()
+        ]
+    return Finding(executor.config, models, looked=bool(described))

@@ -9,6 +9,7 @@ import typer
 from strategy_client.commands.console import err
 from strategy_client.factory import StrategyFactory
 from strategy_client.store import StrategySet, open_store
+from strategy_client.store.place import is_url
 
 Strategies = Annotated[
     str,
@@ -36,20 +37,27 @@ TokenFile = Annotated[
 
 
 def find_beside(place: str) -> None:
-    """Let a user's own processors and features be found beside the strategies."""
+    """Let a user's own processors and features be found beside the strategies, or here if they are far."""
     path = Path(place)
+    if is_url(place):
+        path = Path(place.partition(":///")[2] if place.startswith("sqlite") else "x")
     folder = path if path.is_dir() else path.parent
     sys.path.insert(0, str(folder.resolve()))
 
 
-def read_file(place: str) -> StrategySet:
-    """Read the strategies of a place once; what is disabled and wrong is left out and told."""
+def read_place(place: str) -> StrategySet:
+    """Read the strategies of a place once."""
     find_beside(place)
     store = open_store(place, StrategyFactory())
     try:
-        strategies = store.read()
+        return store.read()
     finally:
         store.close()
+
+
+def read_file(place: str) -> StrategySet:
+    """Read the strategies of a place once; what is disabled and wrong is left out and told."""
+    strategies = read_place(place)
     for problem in strategies.problems:
         err.print(f"strategy-client: left out, as it is disabled: {problem}", soft_wrap=True)
     return strategies

@@ -1,7 +1,6 @@
-"""A replay's summary and a check's findings as tables for a person. Needs rich."""
+"""A replay's summary as tables for a person. Needs rich."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Final
 
 from rich.console import Group, JustifyMethod, RenderableType
@@ -13,16 +12,6 @@ DIGEST_DIGITS: Final = 12
 NUMBERS: Final = frozenset({"ticks", "BUY", "SELL", "answers", "version"})
 US_PER_MS: Final = 1_000
 MAX_BAD_LINES_SHOWN: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check found about one strategy; `problem` is empty when it can run."""
-
-    strategy_id: str
-    strategy_type: str
-    model: str
-    problem: str
 
 
 def summary_table(summary: Summary) -> RenderableType:
@@ -58,17 +47,6 @@ def _table(*titles: str) -> Table:
         name = title in {"strategy", "by model"}
         justify: JustifyMethod = "right" if title in NUMBERS else "left"
         table.add_column(title, justify=justify, no_wrap=not name, overflow="fold")
-    return table
-
-
-def check_table(findings: Sequence[Finding]) -> Table:
-    """Return one row a strategy: OK, or why not."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("strategy", "type", "model"):
-        table.add_column(title, no_wrap=True)
-    table.add_column("finding")
-    for each in findings:
-        table.add_row(each.strategy_id, each.strategy_type, each.model or "-", each.problem or "OK")
     return table
 
 

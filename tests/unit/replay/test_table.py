@@ -9,7 +9,7 @@ from rich.console import Console
 from strategy_client.edge import TickCounts
 from strategy_client.predictor.connection import PredictorCounts
 from strategy_client.replay.summary import ModelAnswers, Replaced, StrategySummary, Summary, TickLatency
-from strategy_client.replay.table import Finding, check_table, summary_table
+from strategy_client.replay.table import summary_table
 
 LONG = "a_learned_strategy_with_a_name_that_goes_on_and_on_and_on"
 OUTCOMES = {
@@ -85,14 +85,3 @@ def test_what_was_wrong_with_the_ticks_is_told() -> None:
     text = shown(replace(SUMMARY, edge=edge, bad_lines=1_234, first_bad_lines=["t.csv:7: price: x"]), 80)
     assert "2 invalid ticks, 3 out of order" in text
     assert "bad lines skipped: 1,234\n  t.csv:7: price: x" in text
-
-
-def test_check_shows_the_whole_finding() -> None:
-    """A finding that is longer than its column goes on in the next line."""
-    console = Console(record=True, width=80, file=StringIO())
-    finding = (
-        "CONTRACT_MISMATCH: model 'm' version 1: feature 0 is 'zscore_20' in the strategy and 'price' in it"
-    )
-    console.print(check_table([Finding("ml_momentum", "ml_momentum", "es_momentum", finding)]))
-    text = console.export_text()
-    assert all(word in text for word in finding.split())
