@@ -8,8 +8,11 @@ import subprocess
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
+from alpha_panda_runner import Row, Runner
+from readme_blocks import readme_block
 from sidecars import process_sidecar
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,18 +20,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
 
 
-def block(name: str) -> str:
-    """The code block whose first line is a comment with this file's name."""
-    found = re.search(rf"```\w+\n# {re.escape(name)}\n(.*?)```", README, re.DOTALL)
-    assert found, name
-    return found[1]
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A user's folder: the README's files and a recorded session."""
     for name in ("own_model.py", "own_model.yaml", "own_strategy.py", "own_strategy.yaml"):
-        (tmp_path / name).write_text(block(name), encoding="utf-8")
+        (tmp_path / name).write_text(readme_block(name), encoding="utf-8")
     start = datetime(2013, 9, 2, 9, 30)  # noqa: DTZ001 - the file's times have no zone, the flag says which
     lines = ["DateTime,Price,Volume"]
     lines += [
@@ -67,6 +63,35 @@ def test_the_own_strategy_trades(folder: Path) -> None:
     assert counted["BUY"] > 0
     assert sum(counted.values()) == 400
     assert "PROCESSOR_ERROR" not in counted
+
+
+def test_the_own_strategy_runs_everywhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty lines of a user give the same signals in a replay, live, and in a runner like Alpha Panda's."""
+    lines = [line for line in readme_block("own_strategy.py").splitlines() if line.strip()]
+    assert len(lines) <= 20
+    replayed = replay_command("own_strategy.yaml")
+    run(folder, *replayed, "--out", "replayed")
+    ticks, columns = folder / replayed[2], replayed[replayed.index("--time") :]
+    live = (replayed[0], "run", "--source", str(ticks), "--strategies", "own_strategy.yaml", *columns)
+    run(folder, *live, "--out", "live")
+    written = [(folder / out / "signals.jsonl").read_text() for out in ("replayed", "live")]
+    assert written[0] == written[1]
+
+    monkeypatch.syspath_prepend(folder)
+    runner = Runner()
+    runner.register_processor("round_number", "strategy_client.drop_in.create_processor")
+    own = {"strategy_type": "own_strategy.create_round_number_processor", "step": 2.5}
+    runner.load([Row("round_number", "round_number", own, [13620])])
+    zone = ZoneInfo("America/Chicago")
+    for line in ticks.read_text().splitlines()[1:]:
+        when, price, _ = line.split(",")
+        stamped = datetime.fromisoformat(when).replace(tzinfo=zone)
+        runner.handle({"instrument_token": 13620, "last_price": price, "timestamp": stamped})
+    signals = [json.loads(line) for line in written[0].splitlines()]
+    assert len(signals) > 100
+    assert [(each["signal_type"], str(each["price"]), each["quantity"]) for each in runner.emitted] == [
+        (each["signal_type"], each["price"], each["quantity"]) for each in signals
+    ]
 
 
 def test_the_own_model_is_served(folder: Path) -> None:
