@@ -48,6 +48,10 @@ stress: $(INSTALLED) ## a thousand swaps under load: no failed call, no mixed an
 swap-latency: $(INSTALLED) ## from the close of a new file to the first answer by it, beside its own load time
 	@$(BIN)/python benchmarks/swap_latency.py
 
+.PHONY: dead-sidecar
+dead-sidecar: $(INSTALLED) ## what a dead sidecar costs the traditional strategies beside it
+	@$(BIN)/python benchmarks/dead_sidecar.py
+
 .PHONY: test
 test: $(INSTALLED) ## the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadscope

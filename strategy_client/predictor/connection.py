@@ -155,6 +155,8 @@ class Connection:
         timeout_us = (deadline_ns - now_ns) // NS_PER_US
         if timeout_us < 1:
             return _refuse(questions, Reason.DEADLINE_EXCEEDED, "the deadline passed before the question")
+        if self._breaker.state is BreakerState.OPEN:
+            return self._refuse_open(questions)
         try:
             request = write_request(self.next_id(), questions, timeout_us)
         except ValueError as error:
@@ -162,7 +164,7 @@ class Connection:
         with self._changed:
             session = self._session
             if not self._breaker.admit(now_ns, deadline_ns):
-                return _refuse(questions, Reason.BREAKER_OPEN, f"{self._target}: {self._cause}")
+                return self._refuse_open(questions)
             self._count("requests")
         problem = self._cause
         if session is not None:
@@ -220,6 +222,9 @@ class Connection:
         """Take note that a response came after its deadline and was dropped."""
         with self._changed:
             self._count("late")
+
+    def _refuse_open(self, questions: Sequence[Question]) -> PendingAnswers:
+        return _refuse(questions, Reason.BREAKER_OPEN, f"{self._target}: {self._cause}")
 
     def _count(self, name: str) -> None:
         self._counts[name] += 1
