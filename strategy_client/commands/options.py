@@ -18,6 +18,12 @@ Strategies = Annotated[
     ),
 ]
 Target = Annotated[str | None, typer.Option(help="Address of a sidecar: unix:/PATH or HOST:PORT.")]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target", help="Address of a sidecar, unix:/PATH or HOST:PORT; repeatable, the preferred one first."
+    ),
+]
 # How the sidecar at the target is spoken to.
 Ca = Annotated[
     Path | None,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from strategy_client.commands.console import out, progress_of, reporting
-from strategy_client.commands.options import Ca, Certificate, Key, Strategies, Target, TokenFile, read_file
+from strategy_client.commands.options import Ca, Certificate, Key, Strategies, Targets, TokenFile, read_file
 from strategy_client.configuration import ConfigurationError, Problem, TicksConfig
 from strategy_client.predictor.channel import check_target
 from strategy_client.predictor.security import Security
@@ -21,7 +21,7 @@ from strategy_client.replay.window import WINDOW_TICKS
 def replay(
     ticks: Annotated[list[Path], typer.Argument(help="CSV, JSON lines (.gz, .zip) or Parquet.")],
     strategies: Strategies,
-    target: Target = None,
+    target: Targets = None,
     models: Annotated[Path, typer.Option(help="The models of a sidecar started for this run.")] = Path(
         "models"
     ),
@@ -85,7 +85,7 @@ def replay(
             strategies=file.strategies,
             columns=replace(file.ticks or TicksConfig(), **{k: v for k, v in flags.items() if v is not None}),
             out=out_folder,
-            target=None if target is None else check_target(target),
+            targets=[check_target(each) for each in target or ()],
             security=Security(ca, certificate, key, token_file),
             models=models,
             speed=_speed(speed),

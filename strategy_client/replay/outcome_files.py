@@ -1,4 +1,4 @@
-"""The two files of a replay: every outcome, and the signals."""
+"""The files of a run: every outcome, the signals, and what shadows would have done."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -6,24 +6,30 @@ from types import TracebackType
 from typing import Self
 
 from strategy_client.events import ProcessedTick, ShadowComparison, Signal
-from strategy_client.sinks.jsonl import JsonLinesFile, OutcomeLines, signal_record
+from strategy_client.sinks.jsonl import JsonLinesFile, OutcomeLines, ShadowRecords, signal_record
 
 
 class OutcomeFiles:
     """Writes `outcomes.jsonl`, a line a tick, and `signals.jsonl`, a line a signal; a TickListener.
 
-    Use it as a context manager. Raises OSError where they cannot be written.
+    `shadows.jsonl`, a line a comparison, is there when there is one. Use it as a context manager. Raises
+    OSError where they cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.paths = {name: folder / f"{name}.jsonl" for name in ("signals", "outcomes")}
+        self._shadows_path = folder / "shadows.jsonl"
+        self._shadows: JsonLinesFile | None = None
         self._lines = OutcomeLines()
+        self._shadow_records = ShadowRecords()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         self._signals = self._stack.enter_context(JsonLinesFile(self.paths["signals"]))
         self._outcomes = self._stack.enter_context(JsonLinesFile(self.paths["outcomes"]))
+        # That of a run before would tell of other outcomes.
+        self._shadows_path.unlink(missing_ok=True)
         return self
 
     def __exit__(
@@ -36,7 +42,9 @@ class OutcomeFiles:
 
     def flush(self) -> int:
         """Hand what is buffered to the system; return how many bytes the files have together."""
-        return self._signals.flush() + self._outcomes.flush()
+        return sum(
+            file.flush() for file in (self._signals, self._outcomes, self._shadows) if file is not None
+        )
 
     def close(self) -> None:
         """Write what is buffered. May be called twice."""
@@ -50,4 +58,8 @@ class OutcomeFiles:
                 self._signals.write(signal_record(processed.index, outcome))
 
     def compared(self, comparison: ShadowComparison) -> None:
-        """Write nothing: a shadow is no outcome."""
+        """Write what a shadow would have done."""
+        if self._shadows is None:
+            self.paths["shadows"] = self._shadows_path
+            self._shadows = self._stack.enter_context(JsonLinesFile(self._shadows_path))
+        self._shadows.write(self._shadow_records.record(comparison))

@@ -25,22 +25,23 @@ from strategy_client.events import MarketTick, ProcessedTick
 from strategy_client.factory import StrategyFactory
 from strategy_client.lineup import create_executors, wanted_models
 from strategy_client.listener import TickListener
-from strategy_client.predictor.client import InferenceClient
 from strategy_client.predictor.security import Security
+from strategy_client.processors.limits import shadow_of
+from strategy_client.processors.processor import LearnedProcessor
+from strategy_client.replay.listeners import Listeners
 from strategy_client.replay.outcome_files import OutcomeFiles
 from strategy_client.replay.pace import Pace
 from strategy_client.replay.replacement import Replacement
+from strategy_client.replay.sidecar import Sidecar, open_sidecar
 from strategy_client.replay.summary import Replaced, Summary, TickLog, summarise
 from strategy_client.replay.window import WINDOW_TICKS, WindowOptions, Windows
 from strategy_client.runner import RunnerOptions, StrategyRunner
-from strategy_client.sidecar.own_sidecar import OwnSidecar
 from strategy_client.sources.bad_line import BadFileError, BadLineError, BadLines
 from strategy_client.sources.tick_file import TickFile, merged, open_ticks
 
 # How long each tick took, int64 nanoseconds, shape (ticks,), to be read by numpy.load.
 LATENCY_FILE: Final = "latency.npy"
 DEADLINE_MS: Final = 5_000.0
-CONNECT_TIMEOUT_S: Final = 10.0
 PROGRESS_EVERY_TICKS: Final = 256
 
 # Called now and then with the number of ticks so far and the part of the input that was read, 0 to 1.
@@ -54,7 +55,7 @@ class ReplayOptions:
     `skip` ticks are left out at the start; `limit` and the places of replacements count from there. As fast
     as possible, `window` ticks are asked in one request, with the same outcomes; 1 is tick by tick, which
     alone tells how long a tick takes.
-    `security` is for the `target`. Without one a sidecar is started over a copy of `models`, which refuses a
+    `security` is for the `targets`. Without any a sidecar is started over a copy of `models`, which refuses a
     file of another contract than the one it is to replace, but for the models in `allow_contract_change`. The
     deadline is long by default, so that a machine that is busy for a moment does not change the bytes.
     `audit` is a folder to append an audit log to.
@@ -64,7 +65,7 @@ class ReplayOptions:
     strategies: Sequence[StrategyConfig]
     columns: TicksConfig
     out: Path
-    target: str | None = None
+    targets: Sequence[str] = ()
     security: Security | None = None
     models: Path = Path("models")
     speed: float | None = None
@@ -76,15 +77,6 @@ class ReplayOptions:
     allow_contract_change: Collection[str] = ()
     strict: bool = False
     audit: Path | None = None
-
-
-@dataclass(slots=True)
-class Sidecar:
-    """The sidecar of a replay, if any strategy needs one; `own` where it was started for this replay."""
-
-    client: InferenceClient | None = None
-    bindings: Bindings | None = None
-    own: OwnSidecar | None = None
 
 
 class Replay:
@@ -105,7 +97,11 @@ class Replay:
         self._options = options
         self._listeners = tuple(listeners)
         self._executors = create_executors(options.strategies, factory or StrategyFactory())
-        self._wanted = wanted_models(self._executors, [options.target] if options.target else [])
+        self._wanted = wanted_models(self._executors, options.targets)
+        self._has_shadows = any(
+            isinstance(each.processor, LearnedProcessor) and shadow_of(each.processor) is not None
+            for each in self._executors
+        )
         self._acts = dict(acts or {})
         self._replaced: list[Replaced] = []
         for replacement in options.replacements:
@@ -120,12 +116,21 @@ class Replay:
             tokens = {token for e in self._executors for token in e.config.instrument_tokens}
             files = [open_ticks(path, self._options.columns, tokens, bad) for path in self._options.ticks]
             ticks = self._open_ticks(files, bad)
-            sidecar = self._open_sidecar(stack)
+            sidecar = open_sidecar(
+                stack,
+                self._wanted,
+                targets=self._options.targets,
+                security=self._options.security,
+                models=self._options.models,
+                allow_contract_change=self._options.allow_contract_change,
+                has_shadows=self._has_shadows,
+            )
             runner = StrategyRunner(
                 self._executors,
                 sidecar.client,
                 sidecar.bindings,
                 RunnerOptions(deadline_ms=self._options.deadline_ms),
+                shadow_predictor=sidecar.shadows,
             )
             audits = self._open_audit(stack, sidecar.bindings)
             summary_path, latency_path = (self._options.out / name for name in ("summary.json", LATENCY_FILE))
@@ -137,15 +142,18 @@ class Replay:
             def report(ticks: int) -> None:
                 progress(ticks, sum(file.progress() for file in files) / len(files))
 
-            listeners: list[TickListener] = [files_written, *audits, *self._listeners]
+            told = [files_written, *audits, *self._listeners]
+            listeners = Listeners(told, runner if self._has_shadows else None)
             log = TickLog()
             started_ns = time.monotonic_ns()
             process = self._process_windows if self._in_windows else self._process
             for processed in process(ticks, runner, sidecar, log):
-                for listener in listeners:
-                    listener.took(processed)
+                listeners.took(processed)
                 if processed.index % PROGRESS_EVERY_TICKS == PROGRESS_EVERY_TICKS - 1:
                     report(processed.index + 1)
+                    # Not at the ticks' own pace, which nothing may hold up.
+                    listeners.compare(wait=self._options.speed is None)
+            listeners.compare(wait=True)
             duration_ns = time.monotonic_ns() - started_ns
             report(log.ticks)
             calls = sidecar.client.counts if sidecar.client else None
@@ -154,10 +162,10 @@ class Replay:
             paths["latency"] = latency_path
             np.save(latency_path, np.frombuffer(log.durations_ns, dtype=np.int64))
         summary = summarise(
-            self._executors,
+            runner,
             log,
-            runner.answered_by,
-            edge=runner.counts,
+            shadows=listeners.shadows,
+            deadline_ms=self._options.deadline_ms,
             bad=bad,
             replaced=[*self._replaced, *self._never_replaced(log.ticks)],
             calls=calls,
@@ -210,9 +218,8 @@ class Replay:
 
     def _act(self, index: int, sidecar: Sidecar) -> None:
         for replacement in self._options.replacements:
-            if replacement.tick == index and sidecar.own and sidecar.client and sidecar.bindings:
-                refused = sidecar.own.replace(sidecar.client, replacement.model, replacement.file)
-                sidecar.bindings.refresh()
+            if replacement.tick == index:
+                refused = sidecar.replace(replacement.model, replacement.file)
                 self._replaced.append(_replaced(replacement, refused))
         if index in self._acts:
             self._acts[index](sidecar)
@@ -232,7 +239,7 @@ class Replay:
     def _check_model(self, flag: str, model: str) -> None:
         asked = sorted({each.model.name for each in self._wanted})
         problem = ""
-        if self._options.target is not None:
+        if self._options.targets:
             problem = "needs a sidecar of its own; expected no --target beside it"
         elif not asked:
             problem = "no strategy is learned, so there is no model to replace"
@@ -260,27 +267,6 @@ class Replay:
         # Nobody waits for a replay, so that its log waits for the disk and has no gap.
         options = AuditOptions(patient=True)
         return [stack.enter_context(AuditLog(self._options.audit, self._executors, bindings, options))]
-
-    def _open_sidecar(self, stack: ExitStack) -> Sidecar:
-        if not self._wanted:
-            return Sidecar()
-        sidecar = Sidecar()
-        # The process first: a fork is safest before gRPC has threads.
-        if self._options.target is None:
-            sidecar.own = stack.enter_context(
-                OwnSidecar(self._options.models, self._options.allow_contract_change)
-            )
-        target = self._options.target or (sidecar.own.target if sidecar.own else "")
-        security = self._options.security if sidecar.own is None else None
-        client = sidecar.client = stack.enter_context(InferenceClient(target, security=security))
-        if sidecar.own is not None:
-            sidecar.own.wait_ready(client)
-        else:
-            client.wait_ready(CONNECT_TIMEOUT_S)
-        sidecar.bindings = Bindings(self._wanted, client.describe)
-        stack.callback(sidecar.bindings.close)
-        sidecar.bindings.start()
-        return sidecar
 
 
 def _replaced(replacement: Replacement, refused: str) -> Replaced:

@@ -9,10 +9,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from strategy_client.drift import DriftCounts
 from strategy_client.edge import TickCounts
 from strategy_client.executor import StrategyExecutor
 from strategy_client.predictor.connection import PredictorCounts
 from strategy_client.processors.processor import LearnedProcessor
+from strategy_client.runner import StrategyRunner
+from strategy_client.shadow import ShadowSummary, shadow_id
 from strategy_client.sources.bad_line import BadLines
 
 NS_PER_US: Final = 1_000
@@ -32,7 +35,10 @@ class ModelAnswers:
 
 @dataclass(frozen=True, slots=True)
 class StrategySummary:
-    """One strategy. `outcomes` has a number for BUY, SELL and each reason; together they are `ticks`."""
+    """One strategy. `outcomes` has a number for BUY, SELL and each reason; together they are `ticks`.
+
+    `drift` is None where no feature left its training range, `shadow` where it has none.
+    """
 
     strategy_id: str
     strategy_type: str
@@ -40,6 +46,23 @@ class StrategySummary:
     ticks: int
     outcomes: Mapping[str, int]
     models: Sequence[ModelAnswers]
+    drift: DriftCounts | None = None
+    shadow: ShadowSummary | None = None
+    shadow_models: Sequence[ModelAnswers] = ()
+
+    def more(self) -> dict[str, Any]:
+        """Return as plain values what there is of drift and of a shadow."""
+        more: dict[str, Any] = {}
+        if self.drift is not None:
+            more["drift"] = {
+                "rows": self.drift.rows,
+                "below": dict(sorted(self.drift.below.items())),
+                "above": dict(sorted(self.drift.above.items())),
+            }
+        if self.shadow is not None:
+            models = [asdict(model) for model in self.shadow_models]
+            more["shadow"] = {**self.shadow.to_json(), "models": models}
+        return more
 
     @property
     def signals(self) -> int:
@@ -111,6 +134,7 @@ class Summary:
     replaced: Sequence[Replaced]
     calls: PredictorCounts | None
     files: Mapping[str, str]
+    deadline_ms: float | None = None
 
     @property
     def ticks_per_s(self) -> float:
@@ -129,6 +153,7 @@ class Summary:
             "seconds": round(self.seconds, 3),
             "ticks_per_s": round(self.ticks_per_s, 1),
             "window": self.window,
+            "deadline_ms": self.deadline_ms,
             "tick_latency_us": asdict(self.latency_us) if self.latency_us else None,
             "strategies": {
                 each.strategy_id: {
@@ -138,6 +163,7 @@ class Summary:
                     "signals": each.signals,
                     "outcomes": dict(each.outcomes),
                     "models": [asdict(model) for model in each.models],
+                    **each.more(),
                 }
                 for each in self.strategies
             },
@@ -151,26 +177,34 @@ class Summary:
 
 
 def summarise_strategy(
-    executor: StrategyExecutor, log: TickLog, answered_by: Mapping[str, Counter[tuple[str, int, str]]]
+    executor: StrategyExecutor, log: TickLog, runner: StrategyRunner, shadow: ShadowSummary | None
 ) -> StrategySummary:
     """Return what came of one strategy; its ticks are counted apart from its outcomes."""
-    answers = answered_by.get(executor.strategy_id, Counter())
+    strategy_id = executor.strategy_id
+    drift = runner.drift.get(strategy_id)
     return StrategySummary(
         strategy_id=executor.strategy_id,
         strategy_type=executor.config.strategy_type,
         learned=isinstance(executor.processor, LearnedProcessor),
         ticks=sum(log.by_instrument[token] for token in executor.config.instrument_tokens),
         outcomes=dict(sorted(executor.counts.items())),
-        models=[ModelAnswers(*key, count) for key, count in answers.items()],
+        models=_answers(runner, strategy_id),
+        drift=drift if drift is not None and (drift.below or drift.above) else None,
+        shadow=shadow,
+        shadow_models=_answers(runner, shadow_id(strategy_id)),
     )
 
 
+def _answers(runner: StrategyRunner, name: str) -> list[ModelAnswers]:
+    return [ModelAnswers(*key, count) for key, count in runner.answered_by.get(name, Counter()).items()]
+
+
 def summarise(
-    executors: Sequence[StrategyExecutor],
+    runner: StrategyRunner,
     log: TickLog,
-    answered_by: Mapping[str, Counter[tuple[str, int, str]]],
     *,
-    edge: TickCounts,
+    shadows: Mapping[str, ShadowSummary],
+    deadline_ms: float,
     bad: BadLines,
     replaced: Sequence[Replaced],
     calls: PredictorCounts | None,
@@ -184,11 +218,15 @@ def summarise(
         seconds=duration_ns / NS_PER_S,
         window=window,
         latency_us=log.latency(),
-        strategies=[summarise_strategy(executor, log, answered_by) for executor in executors],
-        edge=edge,
+        strategies=[
+            summarise_strategy(executor, log, runner, shadows.get(executor.strategy_id))
+            for executor in runner.executors
+        ],
+        edge=runner.counts,
         bad_lines=bad.count,
         first_bad_lines=[str(line) for line in bad.first],
         replaced=replaced,
         calls=calls,
         files={name: str(path) for name, path in files.items()},
+        deadline_ms=deadline_ms,
     )

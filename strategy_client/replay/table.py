@@ -6,7 +6,8 @@ from typing import Final
 from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 
-from strategy_client.replay.summary import Summary
+from strategy_client.replay.summary import StrategySummary, Summary
+from strategy_client.shadow import shadow_id
 
 DIGEST_DIGITS: Final = 12
 NUMBERS: Final = frozenset({"ticks", "BUY", "SELL", "answers", "version"})
@@ -29,9 +30,11 @@ def summary_table(summary: Summary) -> RenderableType:
             f"{each.outcomes.get('SELL', 0):,}",
             "\n".join(f"{reason} {count:,}" for reason, count in each.reasons.items()),
         )
-        for model in each.models:
+        named = [(each.strategy_id, model) for model in each.models]
+        named += [(shadow_id(each.strategy_id), model) for model in each.shadow_models]
+        for name, model in named:
             answers.add_row(
-                each.strategy_id,
+                name,
                 f"{model.answers:,}",
                 model.model,
                 str(model.version),
@@ -55,6 +58,31 @@ def in_unit(duration_us: float) -> str:
     return f"{duration_us:.1f} us" if duration_us < US_PER_MS else f"{duration_us / US_PER_MS:.2f} ms"
 
 
+def _drift(strategy: StrategySummary) -> Iterable[str]:
+    drift = strategy.drift
+    if drift is None:
+        return
+    yield f"{strategy.strategy_id}: features outside of the training range, of {drift.rows:,} rows"
+    for name in drift.features:
+        sides = {"below": drift.below[name], "above": drift.above[name]}
+        if any(sides.values()):
+            yield f"  {name}: " + ", ".join(f"{count:,} {side}" for side, count in sides.items() if count)
+
+
+def _shadow(strategy: StrategySummary) -> Iterable[str]:
+    shadow = strategy.shadow
+    if shadow is None:
+        return
+    agreed = f"{shadow.agreement:.2%} of {shadow.compared:,} ticks"
+    yield f"{strategy.strategy_id}: its shadow did the same on {agreed}"
+    yield f"  same side {shadow.same_side:,}, neither {shadow.both_none:,}, differ {shadow.differ:,}"
+    if shadow.differences:
+        yield (
+            f"  probabilities differ by {shadow.mean_difference:.4f} in the mean, "
+            f"{shadow.largest_difference:.4f} at most"
+        )
+
+
 def _timing(summary: Summary) -> str:
     latency = summary.latency_us
     if latency is None:
@@ -71,8 +99,12 @@ def _lines(summary: Summary) -> Iterable[str]:
         yield f"tick {each.tick:,}: {each.model} {done} by {each.digest[:DIGEST_DIGITS]}{why}"
     if summary.calls is not None:
         yield f"{summary.calls.requests:,} requests to the sidecar, {summary.failed_calls:,} failed"
-    if summary.edge.invalid or summary.edge.out_of_order:
-        yield f"{summary.edge.invalid:,} invalid ticks, {summary.edge.out_of_order:,} out of order"
+    refused = {"invalid": summary.edge.invalid, "out of order": summary.edge.out_of_order}
+    if any(refused.values()):
+        yield "ticks refused: " + ", ".join(f"{count:,} {why}" for why, count in refused.items() if count)
+    for strategy in summary.strategies:
+        yield from _drift(strategy)
+        yield from _shadow(strategy)
     if summary.bad_lines:
         yield f"bad lines skipped: {summary.bad_lines:,}"
         yield from (f"  {line}" for line in summary.first_bad_lines[:MAX_BAD_LINES_SHOWN])

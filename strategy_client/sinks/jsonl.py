@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from strategy_client.events import MarketTick, Outcome, Signal
+from strategy_client.events import MarketTick, Outcome, ShadowComparison, Signal
 
 BUFFER_BYTES: Final = 1_048_576
 # Fields of a signal's metadata that differ between two runs.
@@ -137,6 +137,37 @@ class OutcomeLines:
         if key is None:
             key = self._keys[strategy_id] = f"{json.dumps(strategy_id)}:"
         return key
+
+
+class ShadowRecords:
+    """Makes the record of each comparison; which model a shadow is stands where that changes."""
+
+    __slots__ = ("_answered_by",)
+
+    def __init__(self) -> None:
+        self._answered_by: dict[str, tuple[Any, ...]] = {}
+
+    def record(self, comparison: ShadowComparison) -> dict[str, Any]:
+        """Return the record of a comparison. They are asked for in the order of the ticks."""
+        strategy = comparison.live.strategy_id
+        record = {
+            "tick": comparison.index,
+            "strategy_id": strategy,
+            "live": _brief(comparison.live),
+            "shadow": _brief(comparison.shadow),
+        }
+        metadata = comparison.shadow.metadata
+        source = tuple(map(metadata.get, ANSWERED_BY))
+        if "digest" in metadata and source != self._answered_by.get(strategy):
+            self._answered_by[strategy] = source
+            record["answered_by"] = dict(zip(ANSWERED_BY, source, strict=True))
+        return record
+
+
+def _brief(outcome: Outcome) -> dict[str, Any]:
+    brief = {"outcome": outcome.signal_type if isinstance(outcome, Signal) else outcome.reason.value}
+    probability = outcome.metadata.get("probability")
+    return brief if probability is None else {**brief, "probability": probability}
 
 
 def _dumps(record: Mapping[str, Any]) -> str:

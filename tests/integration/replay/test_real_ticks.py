@@ -95,7 +95,7 @@ def replay(out: Path, target: str, written: Sequence[str], tokens: set[int]) -> 
     (out / "s.yaml").write_text(text)
     file = read_strategies(out / "s.yaml", StrategyFactory())
     assert file.ticks is not None
-    summary = Replay(ReplayOptions([out / "t.csv"], file.strategies, file.ticks, out, target)).run()
+    summary = Replay(ReplayOptions([out / "t.csv"], file.strategies, file.ticks, out, [target])).run()
     assert summary.failed_calls == 0
     for strategy in summary.strategies:
         assert sum(strategy.outcomes.values()) == strategy.ticks == summary.ticks

@@ -80,8 +80,8 @@ def test_traditional_strategies_alone_show_no_models() -> None:
 
 def test_what_was_wrong_with_the_ticks_is_told() -> None:
     """Bad lines with the first of them, invalid ticks and ticks from the past are told, if there are any."""
-    assert not {"bad", "invalid"} & set(shown(SUMMARY, 80).split())
+    assert not {"bad", "refused:"} & set(shown(SUMMARY, 80).split())
     edge = TickCounts(taken=9, invalid=2, out_of_order=3)
     text = shown(replace(SUMMARY, edge=edge, bad_lines=1_234, first_bad_lines=["t.csv:7: price: x"]), 80)
-    assert "2 invalid ticks, 3 out of order" in text
+    assert "ticks refused: 2 invalid, 3 out of order" in text
     assert "bad lines skipped: 1,234\n  t.csv:7: price: x" in text
