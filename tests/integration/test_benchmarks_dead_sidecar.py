@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import benchmark_path
 import pytest
-from dead_sidecar import ALONE, KILLED, LEARNED, Turn, faults, figures, measure
+from dead_sidecar import ALONE, KILLED, Turn, faults, figures, measure
 
 WELL = Turn(10.0, 20.0, 30.0, "said", 5)
 OPEN = replace(WELL, learned={"BREAKER_OPEN": 10})
-PAID = replace(WELL, learned={"BREAKER_OPEN": 8, "DEADLINE_EXCEEDED": len(LEARNED)})
+PAID = replace(OPEN, ticks_late=1)
 
 
 def test_a_killed_sidecar_changes_no_traditional_signal():
