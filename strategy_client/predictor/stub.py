@@ -65,4 +65,6 @@ class PredictorStub:
             self.describe_models(pb.DescribeModelsRequest(models=[NOBODY]), timeout=TROUBLE_TIMEOUT_S)
         except grpc.RpcError as error:
             return describe_error(error) if error.code() is grpc.StatusCode.UNAVAILABLE else ""
+        except ValueError:
+            return "the client is closed"  # how gRPC says that the channel was, meanwhile
         return ""
