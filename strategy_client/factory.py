@@ -1,5 +1,6 @@
 """From a strategy type and its parameters to a processor."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
@@ -10,6 +11,7 @@ from strategy_client.configuration import (
     did_you_mean,
     import_named,
 )
+from strategy_client.processors.mean_reversion import RULE_OF_ALPHA_PANDA, is_rule_of_alpha_panda
 from strategy_client.processors.processor import StrategyProcessor
 
 METHODS: Final = ("process_tick", "get_required_history_length", "supports_instrument", "get_strategy_name")
@@ -60,7 +62,7 @@ class StrategyFactory:
         Raises ConfigurationError: its problem's place is `strategy_type` where the type is not known, cannot
         be imported or makes no processor, and under `parameters` where a parameter is wrong.
         """
-        create = self._resolve(strategy_type)
+        create = self._resolve(strategy_type, parameters)
         try:
             processor = create(dict(parameters))
         except ConfigurationError as error:
@@ -76,8 +78,13 @@ class StrategyFactory:
             raise ConfigurationError(Problem("strategy_type", made))
         return processor
 
-    def _resolve(self, strategy_type: str) -> CreateProcessor:
+    def _resolve(self, strategy_type: str, parameters: Mapping[str, Any]) -> CreateProcessor:
         path = self._paths.get(strategy_type) or ALPHA_PANDA.get(strategy_type, strategy_type)
+        if path == BUILT_IN["mean_reversion"] and is_rule_of_alpha_panda(parameters):
+            # Where it cannot be imported, our own rule says of each of these parameters what to do.
+            with contextlib.suppress(ImportError):
+                module, _, function = RULE_OF_ALPHA_PANDA.rpartition(".")
+                return cast("CreateProcessor", import_named(module, function))
         module, _, function = path.rpartition(".")
         if not module:
             known = ", ".join(sorted(self._paths))

@@ -11,14 +11,14 @@ from strategy_client.history import follow
 from strategy_client.processors.confidence import confidence
 from strategy_client.processors.parameter import MAX_POSITION, integer, number, read_options
 
-_RULE_OF_ALPHA_PANDA: Final = (
-    "belongs to Alpha Panda's rule of RSI and Bollinger bands, which is not this one of standard deviations: "
-    "write std_deviation_threshold in its place, or let Alpha Panda's own rule run, with strategy_type "
-    "strategies.implementations.mean_reversion.create_mean_reversion_processor"
-)
+RULE_OF_ALPHA_PANDA: Final = "strategies.implementations.mean_reversion.create_mean_reversion_processor"
 ELSEWHERE: Final = dict.fromkeys(
-    ("rsi_period", "rsi_oversold", "rsi_overbought", "bollinger_std"), _RULE_OF_ALPHA_PANDA
+    ("rsi_period", "rsi_oversold", "rsi_overbought", "bollinger_std"),
+    "belongs to Alpha Panda's rule of RSI and Bollinger bands, which is not this one of standard deviations: "
+    "write std_deviation_threshold in its place, or begin this where Alpha Panda lies, with PYTHONPATH=., "
+    f"without parameters of this rule beside it, so that {RULE_OF_ALPHA_PANDA} runs",
 )
+_OF_BOTH_RULES: Final = frozenset({"lookback_periods", "position_size"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,11 @@ class MeanReversionProcessor:
 
     def __repr__(self) -> str:
         return f"MeanReversionProcessor({self._options})"
+
+
+def is_rule_of_alpha_panda(config: Mapping[str, Any]) -> bool:
+    """Whether the parameters can only mean Alpha Panda's rule of the same name, and nothing of ours."""
+    return bool(config.keys() & ELSEWHERE.keys()) and config.keys() <= ELSEWHERE.keys() | _OF_BOTH_RULES
 
 
 def create_mean_reversion_processor(config: Mapping[str, Any]) -> MeanReversionProcessor:

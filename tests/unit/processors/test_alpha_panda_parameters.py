@@ -1,9 +1,22 @@
 """Parameters as Alpha Panda's own files write them."""
 
+import sys
+
 import pytest
 
 from strategy_client.configuration import ConfigurationError
 from strategy_client.factory import StrategyFactory
+
+
+@pytest.fixture
+def alpha_panda(tmp_path, monkeypatch):
+    """A folder that stands for Alpha Panda's own implementations, and can be imported until the test ends."""
+    folder = tmp_path / "strategies" / "implementations"
+    folder.mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] == "strategies"]:
+        del sys.modules[name]
 
 
 def create(strategy_type, **parameters):
@@ -59,14 +72,25 @@ def test_a_type_that_only_alpha_panda_has(name):
     assert "or the path of a function, module.create_x_processor" in problem.text
 
 
-def test_a_type_of_alpha_panda_runs_where_it_is_installed(tmp_path, monkeypatch):
+def test_a_type_of_alpha_panda_runs_where_it_is_installed(alpha_panda):
     """Where Alpha Panda can be imported, its own function makes the processors of its own types."""
-    folder = tmp_path / "strategies" / "implementations"
-    folder.mkdir(parents=True)
-    (folder / "rsi.py").write_text(
+    (alpha_panda / "rsi.py").write_text(
         "from strategy_client.processors.momentum import create_momentum_processor\n"
         "def create_rsi_processor(config):\n"
         "    return create_momentum_processor({'lookback_periods': config['rsi_period']})\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
     assert create("rsi", rsi_period=7).get_required_history_length() == 7
+
+
+def test_a_rule_of_alpha_pandas_runs_where_it_is_installed(alpha_panda):
+    """Parameters that can only mean Alpha Panda's mean reversion get it; with one of ours beside, neither."""
+    (alpha_panda / "mean_reversion.py").write_text(
+        "from strategy_client.processors.momentum import create_momentum_processor\n"
+        "def create_mean_reversion_processor(config):\n"
+        "    return create_momentum_processor({'lookback_periods': config['rsi_period']})\n"
+    )
+    theirs = create("mean_reversion", rsi_period=7, lookback_periods=20)
+    assert theirs.get_required_history_length() == 7
+    assert create("mean_reversion", lookback_periods=20).get_required_history_length() == 20
+    with pytest.raises(ConfigurationError, match="write std_deviation_threshold in its place"):
+        create("mean_reversion", rsi_period=7, std_deviation_threshold=2)
