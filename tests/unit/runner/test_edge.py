@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures_clock import Clock
 from fixtures_runner import LearnedScripted, Scripted, buys, config, learned_runner, reasons
 from fixtures_ticks import OPEN, tick, ticks
 
@@ -19,17 +20,6 @@ from strategy_client.runner import RunnerOptions, StrategyRunner
 
 MS = 1_000_000
 S = 1_000_000_000
-
-
-class Clock:
-    """A clock that stands until it is set."""
-
-    def __init__(self, now_ns: int = 0) -> None:
-        self.now_ns = now_ns
-
-    def __call__(self) -> int:
-        """Return the time."""
-        return self.now_ns
 
 
 class NoZone(tzinfo):
