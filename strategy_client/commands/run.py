@@ -165,14 +165,19 @@ def run(
                 stack.enter_context(_probes(address, live))
             sys.setswitchinterval(SWITCH_INTERVAL_S)
             _watch(live, stop)
+            if stop.asked:
+                err.print(f"{signal.Signals(stop.asked).name}: stopping; a second signal ends it at once")
         _finish(live)
 
 
 class _Stop:
-    """Says when a signal has asked for the end; a second one ends the process at once. SIGHUP reads again."""
+    """Says which signal has asked for the end, 0 for none; a second one ends the process at once.
+
+    SIGHUP has the configuration read again.
+    """
 
     def __init__(self, live: LiveRun) -> None:
-        self.asked = False
+        self.asked = 0
         self._live = live
         self._before: dict[signal.Signals, Any] = {}
 
@@ -191,7 +196,7 @@ class _Stop:
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         if self.asked:
             os._exit(128 + number)
-        self.asked = True
+        self.asked = number
 
 
 def _watch(live: LiveRun, stop: _Stop) -> None:

@@ -183,6 +183,7 @@ class LiveMetrics(Collector):
             "Ticks that took longer than the deadline.",
             view.parts.account.over_deadline,
         )
+        yield _counter("bad_ticks", "What the source gave and is no tick.", view.parts.bad.count)
         edge = CounterMetricFamily(
             f"{P}edge_ticks", "Ticks by what was noticed at the edge.", labels=("noticed",)
         )

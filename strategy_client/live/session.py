@@ -216,6 +216,7 @@ class LiveRun:
             self._watch,
             self._bindings,
             self._predictor,
+            self.bad,
             self._recorder,
             self._fan_out,
             self._audit,

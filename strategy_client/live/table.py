@@ -84,18 +84,12 @@ def notes(view: View) -> Iterator[str]:
     if any(each.learned and each.running for each in parts.account.strategies):
         for endpoint in view.endpoints:
             yield _endpoint(endpoint, view)
-    waiting = f"{parts.intake.waiting:,} of {parts.intake.max_waiting:,} ticks waiting"
-    for broker, sink in view.sinks.items():
-        lost = sink.dropped + sink.failed
-        waiting += f"; {broker}: {sink.sent:,} sent" + (f", {sink.queued:,} queued" if sink.queued else "")
-        waiting += f", {lost:,} lost" if lost else ""
-    if parts.audit is not None:
-        waiting += f"; audit {parts.audit.counts.written:,}"
-        waiting += f", {parts.audit.counts.dropped:,} dropped" if parts.audit.counts.dropped else ""
-    yield waiting
+    yield _queues(view)
     edge = [f"{count:,} {noticed}" for noticed, count in view.edge.items() if count and noticed != "taken"]
     if edge:
         yield f"at the edge: {', '.join(edge).replace('_', ' ')}"
+    if parts.bad.count:
+        yield f"{parts.bad.count:,} that are no ticks; the first: {parts.bad.first[0]}"
     if parts.silence.feed_silent:
         yield "THE FEED IS SILENT"
     elif silent := parts.silence.silent:
@@ -107,6 +101,19 @@ def notes(view: View) -> Iterator[str]:
     if last is not None:
         at = time.strftime("%H:%M:%S", time.localtime(last.at_s))
         yield f"last problem, {at}: {last.kind}: {last.text}"
+
+
+def _queues(view: View) -> str:
+    parts = view.parts
+    waiting = f"{parts.intake.waiting:,} of {parts.intake.max_waiting:,} ticks waiting"
+    for broker, sink in view.sinks.items():
+        lost = sink.dropped + sink.failed
+        waiting += f"; {broker}: {sink.sent:,} sent" + (f", {sink.queued:,} queued" if sink.queued else "")
+        waiting += f", {lost:,} lost" if lost else ""
+    if parts.audit is not None:
+        waiting += f"; audit {parts.audit.counts.written:,}"
+        waiting += f", {parts.audit.counts.dropped:,} dropped" if parts.audit.counts.dropped else ""
+    return waiting
 
 
 def _endpoint(endpoint: EndpointState, view: View) -> str:

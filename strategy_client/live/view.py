@@ -21,6 +21,7 @@ from strategy_client.predictor.endpoints import Endpoints, EndpointState
 from strategy_client.runner import StrategyRunner
 from strategy_client.sinks.fan_out import FanOut
 from strategy_client.sinks.queued_sink import SinkCounts
+from strategy_client.sources.bad_line import BadLines
 
 NS_PER_S: Final = 1_000_000_000
 # More than a tick takes with every processor at its slowest; the loop looks around four times a second.
@@ -39,6 +40,7 @@ class Parts:
     watch: ConfigurationWatch
     bindings: Bindings
     predictor: Endpoints
+    bad: BadLines
     recorder: Recorder | None = None
     fan_out: FanOut | None = None
     audit: AuditLog | None = None
