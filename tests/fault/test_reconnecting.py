@@ -86,6 +86,7 @@ def test_first_attempt_after_a_break_has_its_pause_too(sidecar: FakeSidecar) -> 
         InferenceClient(proxy.target, ConnectionOptions(backoff=QUICK)) as other,
     ):
         client.wait_ready()
+        other.wait_ready()
         for returns in range(2, 5):
             proxy.drop()
             eventually(lambda returns=returns: other.counts.streams == returns, "the other one returns")
