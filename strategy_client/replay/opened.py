@@ -14,10 +14,11 @@ from strategy_client.events import MarketTick, ProcessedTick
 from strategy_client.factory import StrategyFactory
 from strategy_client.lineup import create_executors, wanted_models
 from strategy_client.predictor.channel import check_target
-from strategy_client.predictor.client import InferenceClient
 from strategy_client.predictor.description import Description
 from strategy_client.predictor.port import Predictor
 from strategy_client.predictor.security import Security
+from strategy_client.processors.limits import shadow_of
+from strategy_client.processors.processor import LearnedProcessor
 from strategy_client.replay.given import (
     StrategiesGiven,
     TicksGiven,
@@ -26,14 +27,13 @@ from strategy_client.replay.given import (
     read_given_ticks,
 )
 from strategy_client.replay.results import ReplayRecord, ReplayResult
+from strategy_client.replay.sidecar import open_sidecar
 from strategy_client.replay.window import WINDOW_TICKS, WindowOptions, Windows
 from strategy_client.runner import RunnerOptions, StrategyRunner
-from strategy_client.sidecar.own_sidecar import OwnSidecar
 from strategy_client.sources.bad_line import BadFileError, BadLines
 
 # Long, so that a machine that is busy for a moment does not change what comes out.
 DEADLINE_MS: Final = 5_000.0
-CONNECT_TIMEOUT_S: Final = 10.0
 MAX_WINDOW_TICKS: Final = 1_000
 
 
@@ -62,7 +62,7 @@ class OpenedReplay:
         factory: StrategyFactory,
         *,
         models: Path,
-        target: str | None,
+        targets: Sequence[str],
         security: Security | None,
         predictor: DescribingPredictor | None,
         skip: int,
@@ -75,13 +75,17 @@ class OpenedReplay:
         self._executors = create_executors(self.strategies, factory)
         # What is wrong with the strategies together is told before anything is started.
         StrategyRunner(self._executors)
-        self._wanted = wanted_models(self._executors, [target] if target else [])
+        self._wanted = wanted_models(self._executors, targets)
+        self._has_shadows = any(
+            isinstance(each.processor, LearnedProcessor) and shadow_of(each.processor) is not None
+            for each in self._executors
+        )
         tokens = {token for each in self.strategies for token in each.instrument_tokens}
         all_ticks = read_given_ticks(ticks, columns, tokens, self.bad)
         wanted = itertools.islice(all_ticks, skip, None if limit is None else skip + limit)
         self._ticks = self._with_first(wanted)
         self._models = models
-        self._target = target
+        self._targets = tuple(targets)
         self._security = security
         self._predictor = predictor
         self._deadline_ms = deadline_ms
@@ -101,11 +105,13 @@ class OpenedReplay:
             raise RuntimeError(f"this replay is {self._state}: open another with open_replay")
         self._state = "open"
         try:
-            predictor, bindings = self._open_predictor()
+            predictor, shadow_predictor = self._open_predictor()
         except BaseException:
             self.close()
             raise
-        runner = StrategyRunner(self._executors, predictor, bindings, self._options)
+        runner = StrategyRunner(
+            self._executors, predictor, self._bindings, self._options, shadow_predictor=shadow_predictor
+        )
         self._steps = self._process(runner, predictor)
         return self
 
@@ -150,25 +156,24 @@ class OpenedReplay:
             self._steps = None
         self._stack.close()
 
-    def _open_predictor(self) -> tuple[Predictor | None, Bindings | None]:
-        if not self._wanted:
-            return None, None
-        predictor = self._predictor or self._open_client()
-        self._bindings = Bindings(self._wanted, predictor.describe)
-        self._stack.callback(self._bindings.close)
-        self._bindings.start()
-        return predictor, self._bindings
-
-    def _open_client(self) -> InferenceClient:
-        # The process first: a fork is safest before gRPC has threads.
-        if self._target is None:
-            own = self._stack.enter_context(OwnSidecar(self._models))
-            client = self._stack.enter_context(InferenceClient(own.target))
-            own.wait_ready(client)
-            return client
-        client = self._stack.enter_context(InferenceClient(self._target, security=self._security))
-        client.wait_ready(CONNECT_TIMEOUT_S)
-        return client
+    def _open_predictor(self) -> tuple[Predictor | None, Predictor | None]:
+        if self._predictor is None:
+            sidecar = open_sidecar(
+                self._stack,
+                self._wanted,
+                targets=self._targets,
+                security=self._security,
+                models=self._models,
+                allow_contract_change=(),
+                has_shadows=self._has_shadows,
+            )
+            self._bindings = sidecar.bindings
+            return sidecar.client, sidecar.shadows
+        if self._wanted:
+            self._bindings = Bindings(self._wanted, self._predictor.describe)
+            self._stack.callback(self._bindings.close)
+            self._bindings.start()
+        return self._predictor, self._predictor if self._has_shadows else None
 
     def _with_first(self, ticks: Iterator[MarketTick]) -> Iterator[MarketTick]:
         # What is wrong with all of it is told before anything is started.
@@ -181,20 +186,27 @@ class OpenedReplay:
     def _process(
         self, runner: StrategyRunner, predictor: Predictor | None
     ) -> Generator[ProcessedTick, None, None]:
-        if predictor is None or self._window == 1:
+        if predictor is None or self._window == 1 or not self._wanted:
             steps = self._one_by_one(runner)
         else:
             windows = Windows(runner, predictor, self._deadline_ms, WindowOptions(self._window))
             steps = self._in_windows(windows)
         try:
             for processed in steps:
-                self._record.add(processed)
+                self._record.took(processed)
+                self._compare(runner, wait=False)
                 yield processed
+            self._compare(runner, wait=True)
         except BaseException:
             # A tick may have been taken and not concluded: to go on would leave it out.
             self._state, self._steps = f"broken off after {len(self._record)} ticks", None
             raise
         self._state = "at its end"
+
+    def _compare(self, runner: StrategyRunner, *, wait: bool) -> None:
+        if self._has_shadows:
+            for comparison in runner.take_comparisons(wait=wait):
+                self._record.compared(comparison)
 
     def _one_by_one(self, runner: StrategyRunner) -> Iterator[ProcessedTick]:
         for index, tick in enumerate(self._ticks):
@@ -213,7 +225,7 @@ def open_replay(
     strategies: StrategiesGiven,
     *,
     models: str | Path | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     predictor: DescribingPredictor | None = None,
     security: Security | None = None,
     columns: TicksConfig | Mapping[str, Any] | None = None,
@@ -239,8 +251,9 @@ def open_replay(
     YAML files. `factory` knows processors of one's own by name.
 
     Learned strategies ask one of three: a sidecar that is started over a private copy of `models`, by default
-    the folder of that name, and stopped at the end; the one at `target`, spoken to by `security`; or
-    `predictor`, which stays the caller's to close.
+    the folder of that name, and stopped at the end; the one at `target`, or at the first of several that
+    is well, spoken to by `security`; or `predictor`, which stays the caller's to close, and is asked for
+    shadows too.
 
     `skip` ticks are left out at the start and `limit` taken after them. `deadline_ms` is the budget of one
     tick. `window` ticks are asked in one request with the same outcomes; 1 tells how long a tick takes, and
@@ -268,7 +281,7 @@ def open_replay(
         columns_of(columns, known),
         factory,
         models=Path("models" if models is None else models),
-        target=None if target is None else check_target(target),
+        targets=[check_target(each) for each in ([target] if isinstance(target, str) else target or ())],
         security=security,
         predictor=predictor,
         skip=skip,

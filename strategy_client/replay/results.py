@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategy_client.configuration import ConfigurationError, Problem
-from strategy_client.events import MarketTick, Outcome, ProcessedTick, Reason, Signal
+from strategy_client.events import MarketTick, Outcome, ProcessedTick, Reason, ShadowComparison, Signal
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
@@ -21,7 +21,7 @@ NAMES: Final = ("BUY", "SELL", *(reason.value for reason in Reason))
 SIDES: Final = 2
 
 Columns = Mapping[str, NDArray[Any]]
-Table = Literal["ticks", "outcomes", "signals"]
+Table = Literal["ticks", "outcomes", "signals", "comparisons"]
 
 
 class _Names:
@@ -48,6 +48,9 @@ class ReplayRecord:
         self.signals: list[Signal] = []
         self._ticks: dict[str, array[Any]] = {name: array(code) for name, code in TICK_CODES.items()}
         self._outcomes: dict[str, array[Any]] = {name: array(code) for name, code in OUTCOME_CODES.items()}
+        self._comparisons: dict[str, array[Any]] = {
+            name: array(code) for name, code in COMPARISON_CODES.items()
+        }
         self._names = {"strategy_id": _Names(), "model": _Names(), "digest": _Names()}
         self._details = _Names(MAX_DETAILS)
         self._numbers = {name: number for number, name in enumerate(NAMES)}
@@ -55,7 +58,7 @@ class ReplayRecord:
     def __len__(self) -> int:
         return len(self._ticks["tick"])
 
-    def add(self, processed: ProcessedTick) -> None:
+    def took(self, processed: ProcessedTick) -> None:
         """Take a tick and its outcomes."""
         tick, ticks = processed.tick, self._ticks
         ticks["tick"].append(processed.index)
@@ -65,6 +68,15 @@ class ReplayRecord:
         ticks["duration_ns"].append(processed.duration_ns)
         for outcome in processed.outcomes:
             self._add_outcome(len(ticks["tick"]) - 1, outcome)
+
+    def compared(self, comparison: ShadowComparison) -> None:
+        """Take what a shadow would have done."""
+        columns, live, shadow = self._comparisons, comparison.live, comparison.shadow
+        columns["tick"].append(comparison.index)
+        columns["strategy_id"].append(self._names["strategy_id"].number(live.strategy_id))
+        for name, outcome in (("live", live), ("shadow", shadow)):
+            columns[name].append(self._numbers[_name(outcome)])
+            columns[f"{name}_probability"].append(_number(outcome.metadata.get("probability"), np.nan))
 
     def result(self) -> "ReplayResult":
         """Return what there is by now; it does not change when more comes."""
@@ -87,19 +99,29 @@ class ReplayRecord:
             "digest": self._names["digest"].of(raw["digest"]),
             "detail": self._details.of(raw["detail"]),
         }
-        return ReplayResult(tuple(self.signals), ticks, outcomes)
+        compared = {name: np.array(column) for name, column in self._comparisons.items()}
+        outcome_names = np.array(NAMES, dtype=object)
+        comparisons = {
+            "tick": compared["tick"],
+            "strategy_id": self._names["strategy_id"].of(compared["strategy_id"]),
+            "live": outcome_names[compared["live"]],
+            "shadow": outcome_names[compared["shadow"]],
+            "live_probability": compared["live_probability"],
+            "shadow_probability": compared["shadow_probability"],
+        }
+        return ReplayResult(tuple(self.signals), ticks, outcomes, comparisons)
 
     def _add_outcome(self, row: int, outcome: Outcome) -> None:
         columns, metadata = self._outcomes, outcome.metadata
-        name, detail, confidence, quantity = "", "", np.nan, 0
+        detail, confidence, quantity = "", np.nan, 0
         if isinstance(outcome, Signal):
             self.signals.append(outcome)
-            name, confidence, quantity = outcome.signal_type, outcome.confidence, outcome.quantity
+            confidence, quantity = outcome.confidence, outcome.quantity
         else:
-            name, detail = outcome.reason.value, outcome.detail
+            detail = outcome.detail
         columns["row"].append(row)
         columns["strategy_id"].append(self._names["strategy_id"].number(outcome.strategy_id))
-        columns["outcome"].append(self._numbers[name])
+        columns["outcome"].append(self._numbers[_name(outcome)])
         columns["confidence"].append(confidence)
         columns["quantity"].append(quantity)
         columns["probability"].append(_number(metadata.get("probability"), np.nan))
@@ -124,6 +146,14 @@ OUTCOME_CODES: Final = {
     "digest": "i",
     "detail": "i",
 }
+COMPARISON_CODES: Final = {
+    "tick": "q",
+    "strategy_id": "i",
+    "live": "b",
+    "shadow": "b",
+    "live_probability": "d",
+    "shadow_probability": "d",
+}
 
 
 class ReplayResult:
@@ -133,10 +163,13 @@ class ReplayResult:
     are arrays of one length, in the order of the ticks and, within one, of the strategies.
     """
 
-    def __init__(self, emitted: Sequence[Signal], ticks: Columns, outcomes: Columns) -> None:
+    def __init__(
+        self, emitted: Sequence[Signal], ticks: Columns, outcomes: Columns, comparisons: Columns
+    ) -> None:
         self.emitted = emitted
         self._ticks = ticks
         self._outcomes = outcomes
+        self._comparisons = comparisons
 
     def __repr__(self) -> str:
         counts = f"{len(self._ticks['tick'])} ticks, {len(self._outcomes['tick'])} outcomes"
@@ -168,6 +201,14 @@ class ReplayResult:
         columns = {name: column[kept] for name, column in self._outcomes.items() if name != "detail"}
         return {("signal_type" if name == "outcome" else name): column for name, column in columns.items()}
 
+    def comparisons(self) -> dict[str, NDArray[Any]]:
+        """Return a row for each tick of each strategy with a shadow, once its answer is known.
+
+        `tick` and `strategy_id`; `live` and `shadow` str, what the strategy wanted and what its shadow would
+        have done; `live_probability` and `shadow_probability` float64, NaN where no model answered.
+        """
+        return dict(self._comparisons)
+
     def counts(self) -> dict[str, Counter[str]]:
         """Return for each strategy the number of its ticks with each outcome."""
         counted: dict[str, Counter[str]] = {}
@@ -187,12 +228,18 @@ class ReplayResult:
         except ModuleNotFoundError as error:
             text = "a frame needs pandas: pip install 'tickserve[notebook]'"
             raise ConfigurationError(Problem("", text)) from error
-        tables = {"ticks": self.ticks, "outcomes": self.outcomes, "signals": self.signals}
+        tables = {
+            "ticks": self.ticks,
+            "outcomes": self.outcomes,
+            "signals": self.signals,
+            "comparisons": self.comparisons,
+        }
         if table not in tables:
             raise ValueError(f"table: expected one of {', '.join(tables)}, came {table!r}")
         frame = pd.DataFrame(tables[table]())
-        frame["time"] = frame["time"].dt.tz_localize("UTC")
-        for name in ("strategy_id", "outcome", "signal_type", "model", "digest"):
+        if "time" in frame:
+            frame["time"] = frame["time"].dt.tz_localize("UTC")
+        for name in ("strategy_id", "outcome", "signal_type", "live", "shadow", "model", "digest"):
             if name in frame:
                 frame[name] = frame[name].astype("category")
         return frame
@@ -207,3 +254,7 @@ def _price(tick: MarketTick) -> float:
 
 def _number(value: object, otherwise: float) -> float:
     return float(value) if isinstance(value, int | float) else otherwise
+
+
+def _name(outcome: Outcome) -> str:
+    return outcome.signal_type if isinstance(outcome, Signal) else outcome.reason.value

@@ -130,7 +130,7 @@ def test_a_result_is_a_frame(fake: FakePredictor) -> None:
     assert counted["learned", "BUY"] == 2
     assert list(result.to_frame("signals")["signal_type"].cat.categories) == ["BUY", "SELL"]
     assert result.to_frame("ticks")["price"].tolist() == list(PRICES)
-    with pytest.raises(ValueError, match="expected one of ticks, outcomes, signals, came 'trades'"):
+    with pytest.raises(ValueError, match="expected one of ticks, outcomes, signals, comparisons, came"):
         result.to_frame("trades")  # type: ignore[arg-type]
 
 
@@ -360,3 +360,25 @@ def test_ticks_without_a_usable_time_or_price_have_rows_too() -> None:
         by_tick = replay.run().ticks()
     assert np.isnat(by_tick["time"]).tolist() == [True, False]
     assert np.isnan(by_tick["price"]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("window", [1, 250])
+def test_a_shadow_is_compared(window: int) -> None:
+    """A strategy's second model is asked beside the first, and what it would have done is a table."""
+    models = {"m": FakeModel(["return_3"], [0.2, 0.8]), "next": FakeModel(["return_3"], [0.6, 0.4])}
+    parameters = {**LEARNED["parameters"], "shadow": {"model": "next"}}  # type: ignore[dict-item]
+    with (
+        FakePredictor(models) as fake,
+        open_replay(
+            ticks(PRICES), {**LEARNED, "parameters": parameters}, predictor=fake, window=window
+        ) as replay,
+    ):
+        result = replay.run()
+    compared = result.comparisons()
+    assert compared["tick"].tolist() == list(range(6))
+    assert compared["live"].tolist()[2:] == ["BUY"] * 4
+    assert compared["shadow"].tolist()[2:] == ["SELL"] * 4
+    assert compared["shadow_probability"].tolist()[2:] == pytest.approx([0.6] * 4)
+    assert np.isnan(compared["live_probability"][:2]).all()
+    assert result.to_frame("comparisons")["strategy_id"].tolist() == ["learned"] * 6
+    assert result.counts() == {"learned": Counter(WARMING_UP=2, BUY=4)}
