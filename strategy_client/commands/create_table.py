@@ -27,8 +27,10 @@ def create_table(
             text = f"expected a URL as sqlite:///strategies.db, came {database!r}"
             raise ConfigurationError(Problem("", text))
         strategies = read_file(source).strategies if source is not None else ()
-        # Needs an extra of its own.
-        from strategy_client.store import table_writer  # noqa: PLC0415
-
+        try:
+            from strategy_client.store import table_writer  # noqa: PLC0415 - needs an extra of its own
+        except ImportError as error:
+            text = f"needs the database extra, tickserve[database]: {error}"
+            raise ConfigurationError(Problem("", text)) from error
         table_writer.create_table(database, strategies)
         out.print(f"{len(strategies)} strategies written to the table strategy_configurations")

@@ -44,9 +44,8 @@ TokenFile = Annotated[
 
 def find_beside(place: str) -> None:
     """Let a user's own processors and features be found beside the strategies, or here if they are far."""
-    path = Path(place)
-    if is_url(place):
-        path = Path(place.partition(":///")[2] if place.startswith("sqlite") else "x")
+    # A server's URL names no folder: its slashes leave the one that we are in.
+    path = Path(place.partition(":///")[2] if is_url(place) else place)
     folder = path if path.is_dir() else path.parent
     sys.path.insert(0, str(folder.resolve()))
 

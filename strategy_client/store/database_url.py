@@ -7,15 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from strategy_client.configuration import ConfigurationError, Problem, did_you_mean
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
 
-try:
-    import sqlalchemy as sa
-    from sqlalchemy.pool import NullPool
-except ImportError as missing:
-    raise ConfigurationError(
-        Problem("--strategies", f"a database needs the database extra, tickserve[database]: {missing}")
-    ) from missing
+from strategy_client.configuration import ConfigurationError, Problem, did_you_mean
 
 CONNECT_TIMEOUT_S: Final = 5
 # What the server does not acknowledge for so long ends the connection: a cable that was pulled is no answer.

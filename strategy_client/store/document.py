@@ -9,9 +9,8 @@ from typing import Any, Final
 import yaml
 
 from strategy_client.configuration import ConfigurationError, Problem
-from strategy_client.store.section import Place
+from strategy_client.store.section import MAX_BYTES, Place, dotted
 
-MAX_BYTES: Final = 1_048_576
 # Also what stops an alias that holds itself, or one that stands for a billion others.
 MAX_NODES: Final = 100_000
 MAX_DEPTH: Final = 32
@@ -151,12 +150,6 @@ def _is_odd_number(node: yaml.Node) -> bool:
         and not _PLAIN_NUMBER.fullmatch(node.value)
         and node.value.lstrip("+-").casefold() not in (".inf", ".nan")
     )
-
-
-def dotted(place: Place) -> str:
-    """Return a place as a person writes it: a.b[0]."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-    return text.removeprefix(".")
 
 
 def _marked(path: Path, error: yaml.YAMLError) -> str:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from strategy_client.configuration import ConfigurationError, Problem
 from strategy_client.factory import StrategyFactory
 from strategy_client.store.store import StrategyStore
 
@@ -23,10 +24,14 @@ def open_store(place: str, factory: StrategyFactory | None = None) -> StrategySt
     """
     factory = factory or StrategyFactory()
     # Each store needs an extra of its own; whoever has one need not have the other.
-    if is_url(place):
-        from strategy_client.store.database_store import DatabaseStore  # noqa: PLC0415
+    try:
+        if is_url(place):
+            from strategy_client.store.database_store import DatabaseStore  # noqa: PLC0415
 
-        return DatabaseStore(place, factory)
-    from strategy_client.store.yaml_store import YamlStore  # noqa: PLC0415
+            return DatabaseStore(place, factory)
+        from strategy_client.store.yaml_store import YamlStore  # noqa: PLC0415
 
-    return YamlStore(Path(place), factory)
+        return YamlStore(Path(place), factory)
+    except ImportError as error:
+        extra = "the database extra, tickserve[database]" if is_url(place) else "the client extra"
+        raise ConfigurationError(Problem("--strategies", f"needs {extra}: {error}")) from error

@@ -11,6 +11,8 @@ from strategy_client.configuration import Problem, did_you_mean
 T = TypeVar("T")
 D = TypeVar("D")
 Place = tuple[str | int, ...]
+# Of what stands in a file, or in one value of a table.
+MAX_BYTES: Final = 1_048_576
 MAX_SHOWN: Final = 200
 
 
@@ -111,6 +113,12 @@ class Section:
                 self.fault(
                     (key,), f"unknown key{did_you_mean(key, self._asked)}; known: {', '.join(self._asked)}"
                 )
+
+
+def dotted(place: Place) -> str:
+    """Return a place as a person writes it: a.b[0]."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return text.removeprefix(".")
 
 
 def shown(value: object) -> str:

@@ -8,9 +8,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from strategy_client.configuration import ConfigurationError, Problem, StrategyConfig, did_you_mean
-from strategy_client.store.document import MAX_BYTES, dotted
 from strategy_client.store.look import Entry, Look
-from strategy_client.store.section import TEXT, Kind, Place, Section
+from strategy_client.store.section import MAX_BYTES, TEXT, Kind, Place, Section, dotted
 from strategy_client.store.strategy import MAPPING, NAME, TOKENS, StrategyReader
 
 TABLE: Final = "strategy_configurations"

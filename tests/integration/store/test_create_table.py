@@ -96,7 +96,11 @@ def test_what_stands_stays(database, tmp_path):
     [
         ("[paper, zerodha]", "[zerodha]", "a: brokers: expected [paper] or [paper, zerodha]"),
         ("[paper, zerodha]", "[paper, other]", "a: brokers: expected [paper] or [paper, zerodha]"),
-        ("lookback_periods: 5", "lookback_periods: x", "s.yaml:6:18: strategies[0].parameters.lookback_periods: expected"),
+        (
+            "lookback_periods: 5",
+            "lookback_periods: x",
+            "s.yaml:6:18: strategies[0].parameters.lookback_periods: expected",
+        ),
     ],
 )
 def test_what_cannot_be_a_row_makes_no_table(tmp_path, old, new, said):

@@ -14,7 +14,8 @@ from strategy_client.configuration import ConfigurationError, EmissionConfig, St
 from strategy_client.factory import StrategyFactory
 from strategy_client.store import open_store
 from strategy_client.store.database_store import DatabaseStore, DatabaseStoreOptions
-from strategy_client.store.table import MAX_BYTES, TABLE
+from strategy_client.store.section import MAX_BYTES
+from strategy_client.store.table import TABLE
 
 WAIT_S = 20.0
 

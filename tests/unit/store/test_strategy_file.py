@@ -8,7 +8,7 @@ import pytest
 
 from strategy_client.configuration import ConfigurationError, EmissionConfig, StrategyConfig, TicksConfig
 from strategy_client.factory import StrategyFactory
-from strategy_client.store.document import MAX_BYTES
+from strategy_client.store.section import MAX_BYTES
 from strategy_client.store.store import StrategySet
 from strategy_client.store.strategy_file import read_strategies
 
