@@ -18,7 +18,6 @@ from strategy_client.events import Outcome, Reason, Signal
 from strategy_client.executor import StrategyExecutor
 from strategy_client.predictor.description import OutputKind, VersionDescription
 from strategy_client.predictor.port import Answer, Prediction, Refusal
-from strategy_client.processors.processor import LearnedProcessor
 
 # Nothing of these follows from ticks and models: they are of the time, or of the sidecar's state then.
 MOMENTARY: Final = frozenset(
@@ -124,7 +123,7 @@ class Comparison:
         if executor is None or case.came is None:
             self._differ_in(case, "outcome", recorded.said, "nothing: no such strategy on this instrument")
             return ""
-        if isinstance(executor.processor, LearnedProcessor):
+        if recorded.strategy_id in self._rerun.learned:
             return self._learned_unverified(case, executor, answers)
         return self._compare_unasked(case, executor)
 
@@ -221,10 +220,7 @@ class Comparison:
     def _is_cold(self, case: "_Case", executor: StrategyExecutor) -> bool:
         if not self._after_gap:
             return False
-        processor = executor.processor
-        window = executor.required_history
-        if isinstance(processor, LearnedProcessor):
-            window = max(window, processor.features.window)
+        window = self._rerun.windows[executor.strategy_id]
         # What stood before the gap, an edge trigger or a cooldown may remember for as long as they like.
         remembers = executor.config.emission != EmissionConfig()
         return remembers or self._ticks_since[case.tick.tick.instrument_token] < window

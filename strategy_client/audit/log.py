@@ -23,6 +23,10 @@ from strategy_client.executor import StrategyExecutor
 CLOSE_TIMEOUT_S: Final = 5.0
 RETRY_S: Final = 0.25
 PATIENCE_S: Final = 0.05
+# The thread gives way so often and so long while its queue is less than half full; beyond, it does not.
+# Whoever holds the interpreter is asked for it after 5 ms only, and the loop must not wait as long for it.
+YIELD_RECORDS: Final = 4
+YIELD_S: Final = 0.0003
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +91,8 @@ class AuditLog:
         # Appended to by the loop's thread, taken from by the writer's: both are atomic.
         self._queue: deque[tuple[Any, int, int]] = deque()
         self._max_queued = self._options.max_queued
+        # Nobody waits for the interpreter where the loop waits for the log.
+        self._yield_below = 0 if self._options.patient else self._max_queued // 2
         self._gap: Gap | None = None
         self._gap_lock = threading.Lock()
         self._stopping = threading.Event()
@@ -223,12 +229,19 @@ class AuditLog:
     def _write_queued(self, writer: Writer) -> None:
         if self._bindings is not None:
             writer.bound(self._bindings.all)
+        records = 0
         while self._queue or self._told_gap():
             # Written first and taken out then: what the disk does not take stays where it is counted.
             writer.make_room()
             self._append(writer, *self._queue.popleft())
             self._room.set()
+            records += 1
+            if not records % YIELD_RECORDS and self._may_give_way():
+                time.sleep(YIELD_S)
         writer.flush()
+
+    def _may_give_way(self) -> bool:
+        return len(self._queue) < self._yield_below and not self._stopping.is_set()
 
     def _told_gap(self) -> bool:
         """Queue the gap, if there is one: nothing stands behind it then, so it comes in its place."""

@@ -144,6 +144,9 @@ class Rerun:
     def __init__(self, factory: StrategyFactory) -> None:
         self.executors: dict[str, StrategyExecutor] = {}
         self.problems: dict[str, str] = {}
+        # Worked out once: to ask whether a processor is learned costs more than all else of an outcome.
+        self.windows: Mapping[str, int] = {}
+        self.learned: frozenset[str] = frozenset()
         self.answers = RecordedAnswers()
         self._factory = factory
         self.bindings = RecordedBindings(())
@@ -164,6 +167,7 @@ class Rerun:
         executors = list(self.executors.values())
         self.bindings = RecordedBindings(_wanted(executors))
         self._runner = self._start(executors)
+        self._look_at(executors)
 
     def change(self, lineup: Sequence[Mapping[str, Any]]) -> None:
         """Run these strategies from the next tick on; those of the same logic keep their histories."""
@@ -182,6 +186,7 @@ class Rerun:
         self.executors = {each.strategy_id: each for each in executors}
         self.bindings.want(_wanted(executors))
         self._runner.change(executors)
+        self._look_at(executors)
 
     def process(self, tick: RecordedTick, *, after_gap: bool) -> Mapping[str, Outcome]:
         """Return what each strategy says now, by its id.
@@ -199,6 +204,20 @@ class Rerun:
             self._now_ns = self._wall_ns = -FAR_NS
             given = replace(given, received_ns=-FAR_NS)
         return {outcome.strategy_id: outcome for outcome in self._runner.process(given)}
+
+    def _look_at(self, executors: Sequence[StrategyExecutor]) -> None:
+        features = {
+            each.strategy_id: each.processor.features
+            for each in executors
+            if isinstance(each.processor, LearnedProcessor)
+        }
+        self.learned = frozenset(features)
+        self.windows = {
+            each.strategy_id: max(each.required_history, features[each.strategy_id].window)
+            if each.strategy_id in features
+            else each.required_history
+            for each in executors
+        }
 
     def _start(self, executors: Sequence[StrategyExecutor]) -> StrategyRunner:
         return StrategyRunner(
