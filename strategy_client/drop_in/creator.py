@@ -209,7 +209,7 @@ def _runner(
     if asks is None:
         return StrategyRunner([executor], options=options)
     shared, bindings = asks
-    return StrategyRunner([executor], shared.client, bindings, options)
+    return StrategyRunner([executor], shared, bindings, options)
 
 
 def _default_target() -> str:

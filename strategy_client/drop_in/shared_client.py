@@ -3,13 +3,15 @@
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from strategy_client.events import Reason
 from strategy_client.predictor.channel import check_target
 from strategy_client.predictor.client import InferenceClient
 from strategy_client.predictor.description import Description
+from strategy_client.predictor.endpoints import Endpoints
+from strategy_client.predictor.port import PendingAnswers, Question
 from strategy_client.predictor.security import Security
 from strategy_client.predictor.status import InferenceError, SidecarUnavailableError
 
@@ -22,12 +24,26 @@ Key = tuple[str, Security]
 
 @dataclass(slots=True)
 class SharedClient:
-    """A client, and until when a start waits for its sidecar. `ready` is what the sidecar last said."""
+    """A `Predictor` for any number of threads, and until when a start waits for its sidecar.
+
+    `ready` is what the sidecar last said.
+    """
 
     target: str
-    client: InferenceClient
+    client: InferenceClient | Endpoints
     patient_until_s: float
     ready: bool = False
+    # Endpoints takes questions from one thread at a time; sending never blocks.
+    _sending: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def submit(self, questions: Sequence[Question], deadline_ns: int) -> PendingAnswers:
+        """Send the questions as one request and return at once; see `port.Predictor`."""
+        with self._sending:
+            return self.client.submit(questions, deadline_ns)
+
+    def close(self) -> None:
+        """Close the client; `release` does so when nobody holds it."""
+        self.client.close()
 
     def wait_reached(self) -> bool:
         """Wait for the first connection; returns at once when a start has waited long enough for it."""
@@ -66,13 +82,20 @@ _lock: Final = threading.Lock()
 def acquire(target: str, security: Security) -> SharedClient:
     """Return the client for a sidecar, made if nobody holds one; give it back by `release`.
 
-    Raises TargetError and SecurityError.
+    Several addresses with commas between them are sidecars of the same models: the first that is well is
+    asked. Raises TargetError and SecurityError.
     """
     with _lock:
-        key = (check_target(target), security)
+        targets = [check_target(each.strip()) for each in target.split(",")]
+        key = (target, security)
         share = _shares.get(key)
         if share is None:
-            client = InferenceClient(target, security=security)
+            several = len(targets) > 1
+            client = (
+                Endpoints(targets, security=security)
+                if several
+                else InferenceClient(targets[0], security=security)
+            )
             share = _Share(SharedClient(target, client, time.monotonic() + PATIENCE_S))
             _shares[key] = share
         share.holders += 1
@@ -87,4 +110,4 @@ def release(target: str, security: Security) -> None:
         if share.holders:
             return
         del _shares[target, security]
-    share.client.client.close()
+    share.client.close()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from alpha_panda_runner import Row, Runner, SignalResult
 from fixtures_session import OPENED
+from prometheus_client import CollectorRegistry
 from readme_blocks import page_block, readme_block
 from sidecars import thread_sidecar
 
@@ -68,6 +69,17 @@ def test_the_page_registers_and_trades(runner: Runner) -> None:
     assert runner.executors["es_learned"].processor.strategy_id == "es_learned"
     for executor in runner.executors.values():
         assert executor.processor.outcomes.total() == len(prices)
+    registry = CollectorRegistry()
+    exec(page_block(PAGE, "metrics.py"), {"registry": registry})  # noqa: S102 the page's own code
+    warming = registry.get_sample_value(
+        "ml_inference_total", {"strategy": "es_learned", "outcome": "WARMING_UP"}
+    )
+    assert warming == 49
+    assert registry.get_sample_value("ml_inference_latency_seconds_count", {"strategy": "es_learned"}) == 120
+    assert registry.get_sample_value("ml_inference_latency_seconds_sum", {"strategy": "es_learned"}) > 0
+    assert registry.get_sample_value("ml_model_bound", {"strategy": "es_learned"}) == 1
+    told = {sample.labels["strategy"] for metric in registry.collect() for sample in metric.samples}
+    assert not any(name.startswith(("momentum", "round")) for name in told), "a rule infers nothing"
 
 
 def test_the_page_names_every_parameter() -> None:

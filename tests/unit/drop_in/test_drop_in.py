@@ -463,6 +463,41 @@ def test_a_model_that_is_not_ready_is_waited_for(make: Make, sidecar: FakeSideca
     eventually(lambda: processor.model, "it is bound")
 
 
+def test_several_sidecars_are_asked_as_one(make: Make, sidecar: FakeSidecar) -> None:
+    """Addresses with a comma between them: when the first dies, the second answers the next tick."""
+    with FakeSidecar(dict(sidecar.models)) as second:
+        processor = make(endpoint=f"{sidecar.target}, {second.target}")
+        assert feed(processor, 100, 101, 102)[-1] is not None
+        sidecar.stop()
+
+        def answered() -> Any:
+            return processor.process_tick(tick(Decimal(103), second=3), [])
+
+        assert eventually(answered, "the second one answers").signal_type == "BUY"
+        assert second.requests
+
+
+def test_threads_may_share_a_client(make: Make) -> None:
+    """Executors in threads of their own, one call at a time each, get their own answers over one client."""
+    processors = [make() for _ in range(4)]
+    wrong: list[Any] = []
+
+    def trade(processor: Any, up: bool) -> None:
+        prices = [100 + (index if up else -index) / 10 for index in range(60)]
+        side = "BUY" if up else "SELL"
+        wrong.extend(each for each in feed(processor, *prices)[2:] if not each or each.signal_type != side)
+
+    workers = [
+        threading.Thread(target=trade, args=(processor, index % 2 == 0))
+        for index, processor in enumerate(processors)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert wrong == []
+
+
 def test_where_the_sidecar_is_may_stand_in_the_environment(sidecar: FakeSidecar, monkeypatch: Any) -> None:
     """Without an endpoint TICKSERVE_TARGET names it, else it is where a sidecar listens by default."""
     config = {"model": "m", "features": ["return_3", "price"], "strategy_id": "named"}
