@@ -49,7 +49,7 @@ def check(
     with reporting():
         given = read_place(strategies)
         if not given.strategies:
-            raise ConfigurationError(Problem(strategies, "expected at least one strategy, there is none"))
+            raise ConfigurationError(Problem("--strategies", "expected at least one strategy, there is none"))
         executors = create_executors(given.strategies, StrategyFactory())
         targets = [check_target(each) for each in target or ()]
         wanted = wanted_models(executors, targets or _endpoints(executors))

@@ -136,7 +136,9 @@ def run(
             stack.callback(store.close)
             running = store.read()
             if not running.strategies:
-                raise ConfigurationError(Problem(strategies, "expected at least one strategy, there is none"))
+                raise ConfigurationError(
+                    Problem("--strategies", "expected at least one strategy, there is none")
+                )
         tokens = {token for each in running.strategies for token in each.instrument_tokens}
         columns = replace(running.ticks or TicksConfig(), **{k: v for k, v in flags.items() if v is not None})
         bad = BadLines()
