@@ -9,6 +9,7 @@ from strategy_client.events import Outcome, ProcessedTick, ShadowComparison, Sig
 from strategy_client.executor import StrategyExecutor
 from strategy_client.live.histogram import FINE_BOUNDS_NS, SHOWN_BOUNDS_NS, Histogram
 from strategy_client.processors.processor import LearnedProcessor
+from strategy_client.shadow import ShadowSummary
 
 NS_PER_US: Final = 1_000
 NS_PER_MS: Final = 1_000_000
@@ -23,8 +24,8 @@ class StrategyAccount:
     """One strategy since the start, whether it still runs or not.
 
     `outcomes` has a number for BUY, SELL and each reason, `signals` one for each broker and side, `answers`
-    one for each model, version and digest. `inference` is how long answers took. `agreed` and `differed`
-    are ticks on which its shadow answered and would have done the same, or not; on `unanswered` it did not.
+    one for each model, version and digest. `inference` is how long answers took. `shadow` is
+    None as long as there was no comparison with one.
     """
 
     strategy_id: str
@@ -37,9 +38,7 @@ class StrategyAccount:
     answers: Counter[ModelKey] = field(default_factory=Counter)
     inference: Histogram = field(default_factory=lambda: Histogram(SHOWN_BOUNDS_NS))
     last_model: ModelKey | None = None
-    agreed: int = 0
-    differed: int = 0
-    unanswered: int = 0
+    shadow: ShadowSummary | None = None
 
     @property
     def ticks(self) -> int:
@@ -95,14 +94,11 @@ class Account:
             self._count(self._strategies[outcome.strategy_id], outcome, processed.duration_ns)
 
     def compared(self, comparison: ShadowComparison) -> None:
-        """Count whether a shadow would have done the same."""
+        """Count what a shadow would have done."""
         account = self._strategies[comparison.live.strategy_id]
-        if "digest" not in comparison.shadow.metadata:
-            account.unanswered += 1
-        elif _side(comparison.live) == _side(comparison.shadow):
-            account.agreed += 1
-        else:
-            account.differed += 1
+        if account.shadow is None:
+            account.shadow = ShadowSummary()
+        account.shadow.took(comparison)
 
     def _count(self, account: StrategyAccount, outcome: Outcome, duration_ns: int) -> None:
         if isinstance(outcome, Signal):
@@ -117,7 +113,3 @@ class Account:
             account.answers[account.last_model] += 1
             latency_us = made_by.get("latency_us")
             account.inference.add(duration_ns if latency_us is None else latency_us * NS_PER_US)
-
-
-def _side(outcome: Outcome) -> str:
-    return outcome.signal_type if isinstance(outcome, Signal) else ""

@@ -1,11 +1,15 @@
 """A live run's numbers at its end, in the form of a replay's."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from strategy_client.live.account import StrategyAccount
 from strategy_client.live.view import View
 from strategy_client.replay.summary import ModelAnswers, StrategySummary, Summary, TickLatency
+from strategy_client.runner import StrategyRunner
+from strategy_client.shadow import shadow_id
 from strategy_client.sources.bad_line import BadLines
 
 NS_PER_US: Final = 1_000
@@ -16,41 +20,43 @@ def summarise_live(view: View, bad: BadLines, files: Mapping[str, Path]) -> Summ
 
     Its quantiles of the ticks' latency are right to 2.5 %: a run without an end cannot keep each duration.
     """
-    account = view.parts.account
+    account, runner = view.parts.account, view.parts.runner
     median, p99, longest = (account.latency.quantile_ns(part) / NS_PER_US for part in (0.5, 0.99, 1.0))
     return Summary(
         ticks=view.loop.ticks if view.loop else 0,
         seconds=view.seconds,
         window=1,
         latency_us=TickLatency(round(median, 1), round(p99, 1), round(longest, 1)),
-        strategies=[
-            StrategySummary(
-                strategy_id=each.strategy_id,
-                strategy_type=each.strategy_type,
-                learned=each.learned,
-                ticks=each.ticks,
-                outcomes=dict(sorted(each.outcomes.items())),
-                models=[ModelAnswers(*key, count) for key, count in each.answers.items()],
-            )
-            for each in account.strategies
-        ],
-        edge=view.parts.runner.counts,
+        strategies=[_summarise(each, runner) for each in account.strategies],
+        edge=runner.counts,
         bad_lines=bad.count,
         first_bad_lines=[str(line) for line in bad.first],
         replaced=[],
         calls=view.call_counts if any(each.learned for each in account.strategies) else None,
         files={name: str(path) for name, path in files.items()},
+        deadline_ms=view.deadline_ms,
+    )
+
+
+def _summarise(account: StrategyAccount, runner: StrategyRunner) -> StrategySummary:
+    shadow_answers = runner.answered_by.get(shadow_id(account.strategy_id), Counter())
+    drift = runner.drift.get(account.strategy_id)
+    return StrategySummary(
+        strategy_id=account.strategy_id,
+        strategy_type=account.strategy_type,
+        learned=account.learned,
+        ticks=account.ticks,
+        outcomes=dict(sorted(account.outcomes.items())),
+        models=[ModelAnswers(*key, count) for key, count in account.answers.items()],
+        drift=drift if drift is not None and (drift.below or drift.above) else None,
+        shadow=account.shadow,
+        shadow_models=[ModelAnswers(*key, count) for key, count in shadow_answers.items()],
     )
 
 
 def closing_lines(view: View) -> Iterator[str]:
-    """Yield what a replay's summary has no place for: queues, shadows, and what went wrong, by kind."""
+    """Yield what a replay's summary has no place for: queues, and what went wrong, by kind."""
     parts = view.parts
-    for each in parts.account.strategies:
-        answered = each.agreed + each.differed
-        if answered or each.unanswered:
-            same = f"its shadow did the same on {each.agreed:,} of {answered:,} ticks"
-            yield f"{each.strategy_id}: {same}, and did not answer on {each.unanswered:,}"
     for broker, sink in view.sinks.items():
         lost = f", {sink.dropped + sink.failed + sink.queued:,} lost" if sink.sent != sink.taken else ""
         yield f"{broker}: {sink.sent:,} signals delivered{lost}"

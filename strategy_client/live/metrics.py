@@ -25,6 +25,7 @@ NS_PER_S: Final = 1_000_000_000
 SERVICE: Final = "strategy_runner"
 TICK: Final = "market_tick"
 NO_BROKER: Final = "shared"
+SHADOW_RESULTS: Final = ("same_side", "both_none", "differ")
 TEXT: Final = "text/plain; charset=utf-8"
 # What is a failure of something, where the others are what a strategy says or is told to do.
 FAILURES: Final = tuple(
@@ -117,7 +118,7 @@ class LiveMetrics(Collector):
         )
         shadow = CounterMetricFamily(
             f"{P}shadow_comparisons",
-            "Ticks on which a strategy's second model agreed with the first, differed, or did not answer.",
+            "A second model beside the first, by tick: the same side, no side both times, or not the same.",
             labels=("strategy_id", "result"),
         )
         for each in strategies:
@@ -127,9 +128,8 @@ class LiveMetrics(Collector):
             if each.last_model is not None:
                 model, version, digest = each.last_model
                 info.add_metric((each.strategy_id, model, str(version), digest), 1)
-            results = {name: getattr(each, name) for name in ("agreed", "differed", "unanswered")}
-            for result, count in results.items() if any(results.values()) else ():
-                shadow.add_metric((each.strategy_id, result), count)
+            for result in SHADOW_RESULTS if each.shadow is not None else ():
+                shadow.add_metric((each.strategy_id, result), getattr(each.shadow, result))
         for strategy_id, binding in view.bindings.items():
             bound_now.add_metric((strategy_id,), isinstance(binding, Bound))
         yield from self._of_drift()

@@ -20,12 +20,13 @@ from strategy_client.live.journal import Journal
 from strategy_client.live.loop import LiveLoop
 from strategy_client.live.prepared_factory import PreparedFactory
 from strategy_client.live.recorder import MAX_BYTES, Recorder, make_room
+from strategy_client.live.run_files import RunFiles
 from strategy_client.live.shadow_predictor import ShadowPredictor
 from strategy_client.live.silence import SILENT_AFTER_S, SilenceWatch
 from strategy_client.live.view import Parts, View
 from strategy_client.predictor.endpoints import Endpoints
 from strategy_client.predictor.security import Security
-from strategy_client.replay.outcome_files import OutcomeFiles
+from strategy_client.replay.session import LATENCY_FILE
 from strategy_client.runner import RunnerOptions, StrategyRunner
 from strategy_client.sinks.fan_out import FanOut
 from strategy_client.sources.bad_line import BadLines
@@ -38,6 +39,11 @@ MAX_TICK_AGE_MS: Final = 1_000.0
 LAST_TICK_S: Final = 5.0
 FLUSH_S: Final = 5.0
 MS_PER_S: Final = 1_000
+# What a run may leave in its folder, `report` included.
+FILES: Final = (
+    *("signals.jsonl", "outcomes.jsonl", "shadows.jsonl"),
+    *(LATENCY_FILE, "summary.json", "report.html"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,8 @@ class LiveRun:
             self._audit = None
             if options.audit is not None:
                 self._audit = stack.enter_context(AuditLog(options.audit, executors, self._bindings))
-            self.files, self._recorder = self._open_recorder(stack)
+            self._files: RunFiles | None = None
+            self._recorder = self._open_recorder(stack)
             self._watch = ConfigurationWatch(
                 strategies.store,
                 strategies.running,
@@ -157,6 +164,13 @@ class LiveRun:
         """Whether the loop ended by a bug, or did not come round when it was stopped."""
         return bool(self.journal.counts.get("loop ended"))
 
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """What the run writes, by what it holds; the summary is for its end."""
+        if self._files is None or self.options.out is None:
+            return {}
+        return {**self._files.paths, "summary": self.options.out / "summary.json"}
+
     def wait(self, timeout_s: float) -> bool:
         """Wait until there are no more ticks; False when there may be some after `timeout_s`."""
         return self._ended.wait(timeout_s)
@@ -195,16 +209,14 @@ class LiveRun:
         finally:
             self._ended.set()
 
-    def _open_recorder(self, stack: ExitStack) -> tuple[Mapping[str, Path], Recorder | None]:
+    def _open_recorder(self, stack: ExitStack) -> Recorder | None:
         folder = self.options.out
         if folder is None:
-            return {}, None
-        files = OutcomeFiles(folder)
-        paths = {**files.paths, "summary": folder / "summary.json"}
-        make_room(folder, [*(path.name for path in paths.values()), "report.html"])
-        stack.push(files)
-        recorder = Recorder(files.__enter__(), self.journal, self.options.max_out_bytes)
-        return paths, recorder
+            return None
+        make_room(folder, FILES)
+        files = stack.enter_context(RunFiles(folder))
+        self._files = files
+        return Recorder(files, self.journal, self.options.max_out_bytes)
 
     def _parts(self) -> Parts:
         return Parts(

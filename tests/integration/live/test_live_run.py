@@ -265,8 +265,10 @@ def test_shadow_that_is_configured_while_it_runs_is_compared(sidecar: FakeSideca
         source.push(1, 2, 3, 4, 5, 6)
         eventually(lambda: told.comparisons and len(told.ticks) == 6, "a comparison")
     assert [each.live.strategy_id for each in told.comparisons] == ["learned"] * len(told.comparisons)
-    assert live.account.strategies[0].agreed >= 1
-    assert live.account.strategies[0].differed == 0
+    shadow = live.account.strategies[0].shadow
+    assert shadow is not None
+    assert shadow.same_side >= 1
+    assert shadow.differ == 0
 
 
 def test_start_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
