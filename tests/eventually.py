@@ -1,6 +1,7 @@
 """Bounded waiting for what another task or thread does."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 BOUND_S = 10.0
@@ -13,3 +14,11 @@ async def eventually(holds: Callable[[], object], bound_s: float = BOUND_S) -> N
     while not holds():
         assert loop.time() < end_s, f"not within {bound_s:g} s: {holds}"
         await asyncio.sleep(0.005)
+
+
+def until(holds: Callable[[], object], bound_s: float = BOUND_S) -> None:
+    """Do the same outside an event loop."""
+    end_s = time.monotonic() + bound_s
+    while not holds():
+        assert time.monotonic() < end_s, f"not within {bound_s:g} s: {holds}"
+        time.sleep(0.005)

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Coroutine, Sequence
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError, wait
 from typing import Any, Final, TypeVar
 
 import nats
@@ -24,6 +24,7 @@ SUBJECT: Final = "market.ticks"
 MAX_BATCH: Final = 500
 CONNECT_S: Final = 2
 REPLY_S: Final = 5.0
+WAIT_S: Final = 0.1
 PING_S: Final = 5
 # A consumer of ours that nobody asks any more is removed by the server.
 INACTIVE_S: Final = 30.0
@@ -50,6 +51,15 @@ class Connection:
     def run(self, work: Coroutine[Any, Any, T], timeout_s: float) -> T:
         """Run a coroutine to its end; TimeoutError after `timeout_s`."""
         return asyncio.run_coroutine_threadsafe(_within(work, timeout_s), self._loop).result()
+
+    def run_while(self, time_left_s: Callable[[], float], work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine; TimeoutError when no time is left."""
+        running = asyncio.run_coroutine_threadsafe(work, self._loop)
+        while wait((running,), WAIT_S).not_done and time_left_s() > 0:
+            continue
+        if running.cancel():
+            raise TimeoutError("not confirmed in time")
+        running.result()
 
     def fetch(self, subscription: JetStreamContext.PullSubscription, timeout_s: float) -> Sequence[Msg]:
         """Return what has come. Raises ConnectionClosedError where nothing can come any more."""
@@ -140,14 +150,14 @@ class JetStreamOutbox:
         self._arrived: list[int] = []
         self._refused: dict[int, str] = {}
 
-    def send(self, batch: Sequence[OutgoingMessage], timeout_s: float) -> Delivery:
+    def send(self, batch: Sequence[OutgoingMessage], time_left_s: Callable[[], float]) -> Delivery:
         """Deliver a batch, one after the other."""
         self._arrived, self._refused = [], {}
         error_text = ""
         try:
             if self._connection is None:
                 self._connection = Connection(self._place)
-            self._connection.run(self._publish(self._connection.jetstream, batch), timeout_s)
+            self._connection.run_while(time_left_s, self._publish(self._connection.jetstream, batch))
         except FAILURES as error:
             self.close()
             error_text = f"{self._subject}: {_told(error)}"
@@ -190,6 +200,9 @@ async def _connect(place: Place) -> Client:
         name="tickserve",
         connect_timeout=CONNECT_S,
         allow_reconnect=False,
+        # To try again is the caller's: without this a refused connection is tried for two minutes.
+        max_reconnect_attempts=1,
+        reconnect_time_wait=0,
         ping_interval=PING_S,
         error_cb=ignore,
         disconnected_cb=ignore,

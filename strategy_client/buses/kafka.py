@@ -17,6 +17,7 @@ TOPIC: Final = "market.ticks"
 GROUP: Final = "alpha-panda.strategy_runner.ticks"
 MAX_BATCH: Final = 500
 REPLY_S: Final = 5.0
+FLUSH_S: Final = 0.1
 PASSING: Final = (kafka.KafkaError._PARTITION_EOF,)  # noqa: SLF001 librdkafka's own codes begin with _
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class KafkaOutbox:
         self._producer: kafka.Producer | None = None
         self._error = ""
 
-    def send(self, batch: Sequence[OutgoingMessage], timeout_s: float) -> Delivery:
+    def send(self, batch: Sequence[OutgoingMessage], time_left_s: Callable[[], float]) -> Delivery:
         """Deliver a batch; what is not confirmed in time is taken back where it can be."""
         self._error = ""
         arrived: list[int] = []
@@ -158,7 +159,9 @@ class KafkaOutbox:
                     )
                 except kafka.KafkaException as error:
                     settle(position, error.args[0])
-            if producer.flush(timeout_s):
+            while producer.flush(FLUSH_S) and time_left_s() > 0:
+                continue
+            if len(producer):
                 producer.purge()
                 producer.flush(REPLY_S)
         except BufferError:
@@ -184,6 +187,9 @@ def _connection(place: Place) -> dict[str, Any]:
     options: dict[str, Any] = {
         "bootstrap.servers": place.addresses,
         "client.id": "tickserve",
+        # What goes wrong comes by the callback; librdkafka would log each of some forty attempts a second.
+        "log_level": 2,
+        "log.connection.close": False,
         "socket.timeout.ms": int(REPLY_S * 1_000),
         "socket.connection.setup.timeout.ms": 2_000,
         "reconnect.backoff.ms": 50,

@@ -127,7 +127,7 @@ class LineOutbox:
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
                 self._fd = os.open(self._path, flags, 0o666)
 
-    def send(self, batch: Sequence[OutgoingMessage], timeout_s: float) -> Delivery:  # noqa: ARG002 a disk is waited for
+    def send(self, batch: Sequence[OutgoingMessage], time_left_s: Callable[[], float]) -> Delivery:  # noqa: ARG002 a disk is waited for
         """Write a batch."""
         arrived: list[int] = []
         try:

@@ -1,6 +1,6 @@
 """What every bus can do for a source and for a sink, whatever it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -45,8 +45,11 @@ class Delivery:
 class Outbox(Protocol):
     """One place that takes messages. Used by one thread; connects by itself, again after an error."""
 
-    def send(self, batch: Sequence[OutgoingMessage], timeout_s: float) -> Delivery:
-        """Deliver a batch in its order, within about `timeout_s`; what is sent again keeps its order."""
+    def send(self, batch: Sequence[OutgoingMessage], time_left_s: Callable[[], float]) -> Delivery:
+        """Deliver a batch in its order; what is sent again keeps its order.
+
+        `time_left_s` may become 0 or less at any time: what has not arrived by about then is left.
+        """
         ...
 
     def close(self) -> None:

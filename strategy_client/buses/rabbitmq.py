@@ -1,7 +1,7 @@
 """RabbitMQ: ticks from a stream, signals to a queue. Needs the extra `tickserve[rabbitmq]`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import pika
@@ -77,9 +77,8 @@ class RabbitOutbox:
         self._connection: pika.BlockingConnection | None = None
         self._channel: BlockingChannel | None = None
 
-    def send(self, batch: Sequence[OutgoingMessage], timeout_s: float) -> Delivery:
+    def send(self, batch: Sequence[OutgoingMessage], time_left_s: Callable[[], float]) -> Delivery:
         """Deliver a batch, one after the other."""
-        end_s = time.monotonic() + timeout_s
         arrived: list[int] = []
         try:
             channel = self._channel or self._connect()
@@ -92,7 +91,7 @@ class RabbitOutbox:
                 )
                 channel.basic_publish("", self._queue, message.value, properties, mandatory=True)
                 arrived.append(position)
-                if time.monotonic() > end_s:
+                if time_left_s() <= 0:
                     break
         except (NackError, UnroutableError) as error:
             self.close()

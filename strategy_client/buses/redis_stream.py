@@ -1,7 +1,7 @@
 """Streams in Redis. Needs the extra `tickserve[redis]`."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import redis
@@ -68,7 +68,7 @@ class RedisOutbox:
         self._max_length = place.whole("max_length", MAX_LENGTH)
         self._client: redis.Redis | None = None
 
-    def send(self, batch: Sequence[OutgoingMessage], timeout_s: float) -> Delivery:  # noqa: ARG002 see REPLY_S
+    def send(self, batch: Sequence[OutgoingMessage], time_left_s: Callable[[], float]) -> Delivery:  # noqa: ARG002 see REPLY_S
         """Deliver a batch, all of it or nothing."""
         try:
             if self._client is None:

@@ -162,11 +162,14 @@ class QueuedSink:
 
     def _attempt(self, waiting: list[_Waiting]) -> str:
         """Send what waits, take out what needs no other attempt, and return what went wrong."""
-        timeout_s = self._options.send_timeout_s
-        if self._end_ns is not None:
-            timeout_s = max(0.0, min(timeout_s, (self._end_ns - self._now_ns()) / NS_PER_S))
+        until_ns = self._now_ns() + int(self._options.send_timeout_s * NS_PER_S)
+
+        def time_left_s() -> float:
+            end_ns = until_ns if self._end_ns is None else min(until_ns, self._end_ns)
+            return (end_ns - self._now_ns()) / NS_PER_S
+
         try:
-            delivery = self._outbox.send([each.message for each in waiting], timeout_s)
+            delivery = self._outbox.send([each.message for each in waiting], time_left_s)
         except Exception as error:
             log.exception("%s: a bug in its adapter", self._here)
             delivery = Delivery(error=type(error).__name__)
