@@ -166,14 +166,7 @@ class Connection:
             if not self._breaker.admit(now_ns, deadline_ns):
                 return self._refuse_open(questions)
             self._count("requests")
-        problem = self._cause
-        if session is not None:
-            pending = StreamedAnswers(request.id, questions, deadline_ns, session, self)
-            problem = session.send(request, pending)
-            if not problem:
-                return pending
-        self.failed()
-        return _refuse(questions, Reason.UNAVAILABLE, f"{self._target}: {problem}")
+        return self._send(session, request, questions, deadline_ns)
 
     def wait_connected(self, timeout_s: float) -> bool:
         """Wait until the stream is open, at most `timeout_s`; False when it is not, or after `close`."""
@@ -223,6 +216,22 @@ class Connection:
         with self._changed:
             self._count("late")
 
+    def _send(
+        self,
+        session: PredictSession | None,
+        request: pb.PredictRequest,
+        questions: Sequence[Question],
+        deadline_ns: int,
+    ) -> PendingAnswers:
+        problem = self._cause
+        if session is not None:
+            pending = StreamedAnswers(request.id, questions, deadline_ns, session, self)
+            problem = session.send(request, pending)
+            if not problem:
+                return pending
+        self.failed()
+        return _refuse(questions, Reason.UNAVAILABLE, f"{self._target}: {problem}")
+
     def _refuse_open(self, questions: Sequence[Question]) -> PendingAnswers:
         return _refuse(questions, Reason.BREAKER_OPEN, f"{self._target}: {self._cause}")
 
@@ -244,7 +253,8 @@ class Connection:
                 if self._closed:
                     return
                 now_ns = time.monotonic_ns()
-                self._attempt_at_ns = now_ns + self._pauses.next_ns()
+                if problem or session is not None:
+                    self._attempt_at_ns = now_ns + self._pauses.next_ns()
                 self._ready_at_ns = now_ns + READY_PAUSE_NS
                 if problem:
                     self._cause = problem

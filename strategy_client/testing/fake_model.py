@@ -31,8 +31,10 @@ class FakeModel:
     `features` are the names in order. `answer` is a function of the rows, float32 of shape (rows,
     n_features), or what every row is answered with. For a classifier that is a probability for each of
     `classes`, shape (rows, n_classes) or (n_classes,); without classes the model is a regressor and it is a
-    number, shape (rows,) or (). `meanings` says BUY, SELL, HOLD or nothing of each class. Raises ValueError
-    where these do not fit each other, ConfigurationError for a feature that is not known.
+    number, shape (rows,) or (). `meanings` says BUY, SELL, HOLD or nothing of each class.
+    `training_ranges` is the lowest and the highest value of each feature, or empty; `trained_at_ns` is wall
+    clock, nanoseconds since the epoch. Raises ValueError where these do not fit each other,
+    ConfigurationError for a feature that is not known.
     """
 
     features: Sequence[str]
@@ -42,6 +44,7 @@ class FakeModel:
     meanings: Sequence[str] = ("SELL", "BUY")
     accepts_nan: bool = False
     training_ranges: Sequence[tuple[float, float]] = ()
+    trained_at_ns: int = 0
 
     def __post_init__(self) -> None:
         FeatureSet(tuple(self.features))
@@ -102,6 +105,7 @@ class FakeModel:
             outputs=outputs if self.classes else (OutputMeaning(VALUE, OutputKind.VALUE),),
             training_ranges=tuple((float(low), float(high)) for low, high in self.training_ranges),
             estimator="FakeModel",
+            trained_at_ns=self.trained_at_ns,
         )
         version = VersionDescription(
             self.version, VersionState.AVAILABLE, "", self.digest, contract, input_datatypes=("FP32",)

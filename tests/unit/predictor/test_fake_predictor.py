@@ -151,6 +151,15 @@ def test_model_may_be_replaced_under_another_contract() -> None:
     assert "feature 0 is 'return_2' in the strategy and 'price'" in refused.detail
 
 
+def test_age_and_ranges_of_training_are_described() -> None:
+    """What a contract says of the training may be made up, for tests of MODEL_STALE and OUT_OF_RANGE."""
+    model = FakeModel(FEATURES, SURE, training_ranges=[(0, 1), (50, 200)], trained_at_ns=5)
+    version = FakePredictor({"up": model}).describe(["up"]).models["up"].find()
+    assert version is not None
+    assert version.contract is not None
+    assert (version.contract.training_ranges, version.contract.trained_at_ns) == (((0, 1), (50, 200)), 5)
+
+
 def test_regressor_answers_numbers() -> None:
     """Without classes the answer is one number a row."""
     fake = FakePredictor({"r": FakeModel(FEATURES, lambda rows: rows[:, 1] * 2, classes=(), meanings=())})
