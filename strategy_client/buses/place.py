@@ -13,7 +13,8 @@ STANDARD: Final = "-"
 FILE: Final = "file"
 BROKER: Final = "{broker}"
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.]*)://(.*)", re.DOTALL)
-_PASSWORD: Final = re.compile(r"(//[^/?#@:]*:)[^/?#]*@")
+_ESCAPED: Final = "expected / ? and @ in a password as %2F %3F and %40"
+_PASSWORD: Final = re.compile(r"(//[^@:]*:).*@", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,8 @@ def read_place(url: str, where: str, known: str) -> Place:
     rest, _, query = rest.partition("?")
     authority, _, path = rest.partition("/")
     login, _, addresses = authority.rpartition("@")
+    if not login and "@" in path:
+        raise _wrong(where, f"{_shown(url)}: {_ESCAPED}")
     user, _, password = login.partition(":")
     place = Place(
         where,
@@ -194,6 +197,8 @@ def _hosts(url: str, where: str, addresses: str, kind: Kind) -> tuple[tuple[str,
         found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]]+))(?::([0-9]{1,5}))?", address)
         port = int(found[3] or kind.port) if found else 0
         if found is None or not 0 < port <= 65_535:
+            if address not in url.rpartition("@")[2]:
+                raise _wrong(where, f"{_shown(url)}: {_ESCAPED}")
             raise _wrong(where, f"{_shown(url)}: expected {kind.form}, came {address!r} as HOST:PORT")
         hosts.append((found[1] or found[2], port))
     if len(hosts) > 1 and not kind.several_hosts:
