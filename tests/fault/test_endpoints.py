@@ -170,6 +170,18 @@ def test_target_that_dies_in_mid_tick_is_replaced_in_that_tick(
     assert pending.request_id == sidecars[1].requests[-1].id != first_id
 
 
+def test_lost_tick_is_no_trial_of_another_target(sidecars: list[FakeSidecar], endpoints: Endpoints) -> None:
+    """H2: what one target lost is not asked of one that is not well; it is refused at once."""
+    sidecars[1].stop()
+    eventually(lambda: not endpoints.states[1].connected, "the second is gone")
+    sidecars[0].hold()
+    pending = ask(endpoints, 1.0)
+    sidecars[0].held.get(timeout=PATIENT_S)
+    sidecars[0].stop()
+    assert told(pending) is Reason.UNAVAILABLE
+    assert endpoints.counts_by_target[sidecars[1].target].requests == 0
+
+
 def test_tick_has_one_deadline_however_many_are_asked(
     sidecars: list[FakeSidecar], endpoints: Endpoints
 ) -> None:
@@ -297,8 +309,8 @@ def test_description_is_of_the_target_in_use(sidecars: list[FakeSidecar], endpoi
         return endpoints.describe(["echo"]).models["echo"].default_version
 
     assert (endpoints.wait_ready().models["echo"].default_version, version()) == (FIRST, FIRST)
-    sidecars[0].stop()
-    eventually(lambda: not endpoints.states[0].connected, "the first is gone")
+    sidecars[0].hold()  # it goes on describing what it serves
+    assert told(ask(endpoints, 0.0, timeout_s=0.05)) is Reason.DEADLINE_EXCEEDED
     assert (endpoints.wait_ready().models["echo"].default_version, version()) == (SECOND, SECOND)
 
 
