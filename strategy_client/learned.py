@@ -18,6 +18,7 @@ from strategy_client.executor import StrategyExecutor
 from strategy_client.feature_row import FeatureRow, Outside, Ranges
 from strategy_client.predictor.port import Answer, Prediction, Refusal
 from strategy_client.processors.limits import REFUSE, limits_of
+from strategy_client.processors.model import PredictionRow
 from strategy_client.processors.processor import LearnedProcessor
 from strategy_client.questions import Place, QuestionSheet
 
@@ -49,10 +50,10 @@ class LearnedStrategy:
         "_drift",
         "_features",
         "_limits",
-        "_made_with",
         "_processor",
         "_ranges",
         "_stale_after",
+        "_threshold",
         "_told",
         "emission",
         "executor",
@@ -76,8 +77,7 @@ class LearnedStrategy:
         self._answered_by = answered_by
         self._drift = drift
         self._limits = limits_of(processor)
-        threshold = getattr(processor, "confidence_threshold", None)
-        self._made_with = {} if threshold is None else {"confidence_threshold": threshold}
+        self._threshold = getattr(processor, "confidence_threshold", None)
         self._told: Binding | None = None
         self._stale_after: datetime | None = None
         self._ranges: Ranges = ()
@@ -129,7 +129,7 @@ class LearnedStrategy:
                 Reason.CONTRACT_MISMATCH,
                 f"version {answer.version} of {answer.model!r} answered under contract "
                 f"{answer.contract_hash[:12]}, bound to {bound.contract_hash[:12]}",
-                {**made_by(answer), **provenance},
+                {**_source(answer), **provenance},
             )
         if self._bindings is not None and (answer.digest, answer.version) != (bound.digest, bound.version):
             self._bindings.saw(answer.model, answer.version, answer.digest)
@@ -137,22 +137,29 @@ class LearnedStrategy:
             problem = self._tell(tick, bound)
             if problem is not None:
                 return problem
-        metadata = {
-            **made_by(answer),
-            "features": self._features.named(asked.row),
-            **self._made_with,
-            **provenance,
-        }
+        place = asked.place
         try:
-            prediction = bound.read_row(answer, asked.place.row)
-            probabilities = prediction.probabilities
-            if probabilities and bound.meanings is not None:
-                metadata["probability"] = max(probabilities)
-                metadata["probabilities"] = dict(zip(bound.meanings.classes, probabilities, strict=True))
+            if place.reading is None:
+                place.reading = self._read(asked, answer)
+            prediction, came_from = place.reading
+            provenance = {**came_from, **provenance}
+            if self._threshold is not None:
+                provenance["confidence_threshold"] = self._threshold
             result = self._processor.interpret(tick, asked.row, prediction)
-            return self.executor.outcome_of(tick, result, metadata)
+            return self.executor.outcome_of(tick, result, provenance)
         except Exception as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
-            return self.executor.processor_error(tick, error, metadata)
+            return self.executor.processor_error(tick, error, {**_source(answer), **provenance})
+
+    def _read(self, asked: Asked, answer: Prediction) -> tuple[PredictionRow, dict[str, Any]]:
+        prediction = asked.bound.read_row(answer, asked.place.row)
+        came_from = _source(answer)
+        names = self._processor.features.names
+        came_from["features"] = dict(zip(names, asked.row.tolist(), strict=True))
+        probabilities, meanings = prediction.probabilities, asked.bound.meanings
+        if meanings is not None and 0 < len(probabilities) == len(meanings.classes):
+            came_from["probability"] = max(probabilities)
+            came_from["probabilities"] = dict(zip(meanings.classes, probabilities, strict=True))
+        return prediction, came_from
 
     def _without_row(self, tick: MarketTick) -> Outcome:
         if self._features.error is not None:
@@ -218,8 +225,7 @@ class LearnedStrategy:
         return f"{model} was trained {age_days:.1f} days before this tick, more than {limit / DAY:g}"
 
 
-def made_by(answer: Prediction) -> dict[str, Any]:
-    """Return which bytes answered, in the fields of an outcome's metadata."""
+def _source(answer: Prediction) -> dict[str, Any]:
     return {
         "model": answer.model,
         "version": answer.version,

@@ -1,21 +1,28 @@
 """The rows to be asked, grouped by model, so that one request carries them all."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from strategy_client.predictor.port import Question
+from strategy_client.processors.model import PredictionRow
 
 ModelKey = tuple[str, int, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Place:
-    """Where a row stands: which question, and which row of it."""
+    """Where a row stands: which question, and which row of it.
+
+    `reading` is what the answer to it was read as, and what that says of where it came from: once for all
+    strategies and ticks that ask the row.
+    """
 
     question: int
     row: int
+    reading: tuple[PredictionRow, dict[str, Any]] | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)

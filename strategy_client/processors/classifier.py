@@ -126,7 +126,7 @@ class ClassifierProcessor:
         probabilities = prediction.probabilities
         if len(probabilities) != len(self._meanings.meanings):
             return Reason.CONTRACT_MISMATCH
-        if not all(math.isfinite(probability) for probability in probabilities):
+        if not all(map(math.isfinite, probabilities)):
             return Reason.NON_FINITE
         if min(probabilities) < -PROBABILITY_ROUNDING or max(probabilities) > 1 + PROBABILITY_ROUNDING:
             return Reason.INVALID_SIGNAL

@@ -82,7 +82,7 @@ def configs(line_up: dict[str, dict[str, Any]]) -> list[StrategyConfig]:
 
 
 def said(outcome: Outcome) -> tuple[Any, ...]:
-    """Return what a strategy said, without what differs from run to run, or in the last bits with the start."""
+    """Return what a strategy said, without what differs with the run or, in the last bits, with its start."""
     metadata = {key: value for key, value in outcome.metadata.items() if key not in VARYING}
     if isinstance(outcome, Signal):
         return (outcome.strategy_id, outcome.signal_type, outcome.quantity, outcome.price, repr(metadata))
