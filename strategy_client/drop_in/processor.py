@@ -112,9 +112,8 @@ class DropInProcessor:
         # What was handed over before the first call of an instrument; from then on each tick comes once.
         # The last one of a history is the tick itself.
         earlier = history[:-1] if history and (history[-1] is tick or history[-1] == tick) else history
-        for each in earlier:
-            if each.instrument_token == tick.instrument_token:
-                runner.prepare(read_tick(each, self._zones, now_ns))
+        for each in earlier:  # the runner passes over those of other instruments
+            runner.prepare(read_tick(each, self._zones, now_ns))
 
     def _age_problem(self, tick: MarketTick) -> str:
         if not self._max_age_s or tick.timestamp.tzinfo is None:

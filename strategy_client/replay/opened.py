@@ -83,7 +83,7 @@ class OpenedReplay:
         tokens = {token for each in self.strategies for token in each.instrument_tokens}
         all_ticks = read_given_ticks(ticks, columns, tokens, self.bad)
         wanted = itertools.islice(all_ticks, skip, None if limit is None else skip + limit)
-        self._ticks = self._with_first(wanted)
+        self._ticks: Iterator[MarketTick] = self._with_first(wanted)
         self._models = models
         self._targets = tuple(targets)
         self._security = security
@@ -150,10 +150,11 @@ class OpenedReplay:
 
     def close(self) -> None:
         """Stop what was started; what came so far is kept. May be called twice."""
-        self._state = "closed"
         if self._steps is not None:
             self._steps.close()
-            self._steps = None
+        self._state, self._steps = "closed", None
+        # The file that they come from is closed with them.
+        self._ticks = iter(())
         self._stack.close()
 
     def _open_predictor(self) -> tuple[Predictor | None, Predictor | None]:

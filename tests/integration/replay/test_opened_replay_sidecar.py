@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from fixtures_session import csv_lines, walk, write_csv, write_models, write_strategies
+from fixtures_session import csv_lines, walk, write_csv, write_model, write_models, write_strategies
 
 from strategy_client import Signal, open_replay
 from strategy_client.configuration import TicksConfig
@@ -21,6 +21,8 @@ from strategy_client.sidecar.own_sidecar import SidecarError
 from strategy_client.store import open_store
 
 COLUMNS = TicksConfig(time="time", price="price", token="token")  # noqa: S106 an instrument
+
+NOTHING: dict[str, Any] = {"processes": [], "threads": [], "files": [], "folders": []}
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,7 @@ def leftovers() -> dict[str, Any]:
     return {
         "processes": [child.pid for child in psutil.Process().children(recursive=True)],
         "threads": [each.name for each in threading.enumerate() if each.name.startswith("tickserve")],
+        "files": [file.path for file in psutil.Process().open_files() if file.path.endswith(".csv")],
         "folders": sorted(Path(tempfile.gettempdir()).glob("tickserve-*")),
     }
 
@@ -55,7 +58,7 @@ def test_it_gives_what_the_command_gives(session: dict[str, Path], tmp_path: Pat
     with open_replay(**session) as replay:
         assert len(leftovers()["folders"]) == 1
         result = replay.run()
-    assert leftovers() == {"processes": [], "threads": [], "folders": []}
+    assert leftovers() == NOTHING
     store = open_store(str(session["strategies"]), StrategyFactory())
     strategies = store.read().strategies
     store.close()
@@ -82,9 +85,10 @@ def test_nothing_is_left_when_it_is_left_half_way(
     session: dict[str, Path], raised: type[BaseException] | None
 ) -> None:
     """Whether a cell is interrupted, fails, or just stops looking: no process, no thread, no folder."""
+    replay = open_replay(**session)
 
     def cell() -> None:
-        with open_replay(**session) as replay:
+        with replay:
             for processed in replay:
                 if processed.index == 5:
                     if raised is not None:
@@ -96,7 +100,7 @@ def test_nothing_is_left_when_it_is_left_half_way(
     else:
         with pytest.raises(raised):
             cell()
-    assert leftovers() == {"processes": [], "threads": [], "folders": []}
+    assert leftovers() == NOTHING
 
 
 def test_nothing_is_left_when_it_cannot_start(
@@ -109,4 +113,26 @@ def test_nothing_is_left_when_it_cannot_start(
     elsewhere = {name: path for name, path in session.items() if name != "models"}
     with pytest.raises(InferenceError, match="ready after"):
         open_replay(**elsewhere, target=f"unix:{tmp_path}/nobody.sock").__enter__()
-    assert leftovers() == {"processes": [], "threads": [], "folders": []}
+    assert leftovers() == NOTHING
+
+
+def test_every_tick_of_a_shadow_is_compared(session: dict[str, Path], tmp_path: Path) -> None:
+    """The answers to a shadow come later than its ticks; at the end of a replay none is missing."""
+    models = tmp_path / "models"
+    features = ("return_20", "volatility_20")
+    for seed, name in enumerate(("live", "next"), 1):
+        write_model(models, name, features, seed=seed)
+    strategy = {
+        "strategy_name": "mine",
+        "strategy_type": "ml_momentum",
+        "instrument_tokens": [7],
+        "parameters": {"model": "live", "features": list(features), "shadow": {"model": "next"}},
+    }
+    columns = {"time": "time", "price": "price", "token": "token"}
+    with open_replay(session["ticks"], strategy, models=models, columns=columns, window=1) as replay:
+        compared = replay.run().comparisons()
+    assert compared["tick"].tolist() == list(range(300))
+    both = ~np.isnan(compared["live_probability"]) & ~np.isnan(compared["shadow_probability"])
+    assert both.sum() > 200
+    assert not np.array_equal(compared["live_probability"][both], compared["shadow_probability"][both])
+    assert leftovers() == NOTHING

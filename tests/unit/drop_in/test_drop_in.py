@@ -221,7 +221,9 @@ def test_rules_of_emission_hold_here_too(make: Make) -> None:
     ]
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(-60, "old"), (600, "ahead of the clock")])
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(-60, "s old, expected at most 30"), (600, "ahead of the clock")]
+)
 def test_a_tick_of_another_time_is_refused(make: Make, seconds: int, told: str) -> None:
     """H6: with a bound on the age, a tick that is older, or from the future, is STALE_TICK; it is history."""
     processor = make(max_tick_age_s=30)
@@ -235,6 +237,12 @@ def test_a_tick_of_another_time_is_refused(make: Make, seconds: int, told: str) 
     assert processor.last_outcome.reason is Reason.STALE_TICK
     assert told in processor.last_outcome.detail
     assert processor.outcomes == {"WARMING_UP": 2, "STALE_TICK": 1}
+    if seconds < 0:  # an instrument of its own, whose first ticks come late
+        late = [(Decimal(price), datetime.now(UTC) - timedelta(seconds=40)) for price in (100, 101)]
+        for price, when in [*late, (Decimal(110), datetime.now(UTC))]:
+            now = tick(price, token=2).model_copy(update={"timestamp": when})
+            signal = processor.process_tick(now, [])
+        assert signal.metadata["features"]["return_3"] == pytest.approx(0.1)
     unbounded = make()
     assert feed(unbounded, 100, 101, 102)[-1] is not None
 
@@ -423,9 +431,10 @@ def test_a_rule_asks_nothing() -> None:
     processor.close()
 
 
-def test_an_own_processor_may_need_no_history(make: Make) -> None:
+def test_an_own_processor_may_need_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their executor's history has room for one tick at least: one of none would hold nothing."""
     path = "fixtures_processors.create_every_tick_processor"
+    monkeypatch.setattr("fixtures_processors.EveryTick.get_required_history_length", lambda _: 0)
     processor = creator(path)({"quantity": 3})
     assert processor.get_required_history_length() == 1
     assert feed(processor, 100)[0].quantity == 3

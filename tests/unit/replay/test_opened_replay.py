@@ -160,10 +160,12 @@ def test_an_iteration_goes_on_where_it_was_left(fake: FakePredictor) -> None:
         for processed in replay:
             if processed.index == 2:
                 break
-        assert len(replay.result().ticks()["tick"]) == 3
+        before = replay.result()
+        assert len(before.ticks()["tick"]) == 3
         assert [processed.index for processed in replay] == [3, 4, 5]
         assert list(replay) == []
     assert len(replay.result().ticks()["tick"]) == 6
+    assert (len(before.emitted), len(before.ticks()["tick"])) == (1, 3)
 
 
 def test_a_replay_is_entered_once(fake: FakePredictor) -> None:
