@@ -33,6 +33,8 @@ KNOWN_BROKERS: Final = ("paper", "zerodha")
 BROKER: Final = re.compile(r"[a-z0-9_-]{1,64}")
 # A name becomes part of a topic's key and of a file's line.
 MAX_NAME: Final = 200
+# Parameters of which it is remembered whether they are right.
+MAX_TRIED: Final = 10_000
 
 
 def read_name(value: object) -> str:
@@ -91,9 +93,12 @@ class Parameters:
 
 
 class StrategyReader:
-    """Reads strategies and tries their types and parameters out; `notes` are what means nothing to us."""
+    """Reads strategies and tries their types and parameters out, if there is a factory to do so with.
 
-    def __init__(self, factory: StrategyFactory) -> None:
+    `notes` are what means nothing to us.
+    """
+
+    def __init__(self, factory: StrategyFactory | None) -> None:
         self._factory = factory
         # A strategy that did not change is not made again: what a user's function does may be much.
         self._made: dict[tuple[str, str], tuple[Problem, ...]] = {}
@@ -133,24 +138,19 @@ class StrategyReader:
 
     def try_out(self, section: Section, config: StrategyConfig) -> None:
         """Make the processor once; what is wrong with its type or parameters is kept in the section."""
-        if not config.strategy_type:
+        if not config.strategy_type or self._factory is None:
             return
         key = (config.strategy_type, repr(config.parameters))
         if key not in self._made:
-            self._made[key] = self._problems(config.strategy_type, config.parameters)
+            if len(self._made) >= MAX_TRIED:
+                self._made.clear()
+            self._made[key] = _try(self._factory, config)
         for problem in self._made[key]:
             section.fault(tuple(problem.place.split(".")) if problem.place else (), problem.text)
 
     def forget_wrong(self) -> None:
         """Try again at the next reading what could not be made: a module may be there by then."""
         self._made = {key: problems for key, problems in self._made.items() if not problems}
-
-    def _problems(self, strategy_type: str, parameters: Mapping[str, Any]) -> tuple[Problem, ...]:
-        try:
-            self._factory.create_processor(strategy_type, parameters)
-        except ConfigurationError as error:
-            return error.problems
-        return ()
 
     def _type(self, section: Section) -> str:
         # Alpha Panda's files say strategy_class, its documents strategy_type.
@@ -163,6 +163,14 @@ class StrategyReader:
                 ("strategy_class",), f"expected {of_type!r} as in strategy_type, or only one of them"
             )
         return of_type
+
+
+def _try(factory: StrategyFactory, config: StrategyConfig) -> tuple[Problem, ...]:
+    try:
+        factory.create_processor(config.strategy_type, config.parameters)
+    except ConfigurationError as error:
+        return error.problems
+    return ()
 
 
 def _tokens(section: Section) -> tuple[int, ...]:

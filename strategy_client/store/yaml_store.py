@@ -61,6 +61,8 @@ class YamlStore:
         self._options = options or YamlStoreOptions()
         self._now_ns = now_ns
         self._reader = StrategyReader(factory)
+        # Of half a file nothing is tried out: a user's own function would get parameters that nobody meant.
+        self._glance = StrategyReader(None)
         self._taken: dict[Path, tuple[Stamp, FileLook]] = {}
         self._seen: dict[Path, _Seen] = {}
         self._found: Mapping[Path, Stamp] | None = None
@@ -140,8 +142,9 @@ class YamlStore:
             if self._seen[file].stamp == stamp:
                 looks[file] = taken
                 continue
-            coming = look_into(file, self._reader)
-            whole = self._has_settled(file) and found.get(file) == (_stamp(file) if file in found else None)
+            settled = self._has_settled(file)
+            coming = look_into(file, self._reader if settled else self._glance)
+            whole = settled and found.get(file) == (_stamp(file) if file in found else None)
             if not whole:
                 looks[file] = taken.still(coming)
             elif file in found:

@@ -100,6 +100,37 @@ def test_a_file_that_is_written_slowly_is_never_taken_half(place):
     assert place.lookbacks() == {"a": 6, "b": 5}
 
 
+def test_half_a_file_is_not_tried_out(place, monkeypatch):
+    """A user's own function never gets the parameters of half a file."""
+    made = []
+    create = StrategyFactory.create_processor
+
+    def note(factory, strategy_type, parameters):
+        made.append(dict(parameters))
+        return create(factory, strategy_type, parameters)
+
+    monkeypatch.setattr(StrategyFactory, "create_processor", note)
+    write(place.path / "a.yaml", strategy("a", lookback=6))
+    place.look()
+    write(place.path / "a.yaml", strategy("a", lookback=66))
+    assert place.settle() == {"a": True, "b": True}
+    assert made == [{"lookback_periods": 66}]
+
+
+def test_a_module_that_comes_later_is_found(place, monkeypatch):
+    """What could not be made is tried again when its file is written again."""
+    text = strategy("c").replace("momentum", "comes_later.create")
+    write(place.path / "c.yaml", text)
+    assert place.settle() == {"a": True, "b": True}
+    assert "comes_later" in place.now.problems[0].text
+    monkeypatch.syspath_prepend(place.path)
+    (place.path / "comes_later.py").write_text(
+        "from strategy_client.processors.momentum import create_momentum_processor as create\n"
+    )
+    write(place.path / "c.yaml", text)
+    assert place.settle() == {"a": True, "b": True, "c": True}
+
+
 def test_a_stop_is_taken_at_once(place):
     """`enabled: false` waits for nothing."""
     write(place.path / "a.yaml", strategy("a", enabled=False, lookback=6))
