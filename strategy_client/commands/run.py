@@ -255,7 +255,7 @@ def _collecting(problems: list[Problem]) -> Iterator[None]:
 
 
 def _log_with_times() -> None:
-    logging.getLogger("strategy_client").setLevel(logging.INFO)
+    logging.getLogger("strategy_client.live").setLevel(logging.INFO)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 

@@ -1,5 +1,6 @@
 """A live run on a terminal: what comes of each strategy, and what is wrong now. Needs rich."""
 
+import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ SIDES: Final = ("BUY", "SELL")
 MAX_REASONS: Final = 3
 MAX_STRATEGIES: Final = 30
 MAX_NAMED: Final = 5
+MAX_CAUSE: Final = 100
 
 
 @dataclass(slots=True)
@@ -122,7 +124,7 @@ def _endpoint(endpoint: EndpointState, view: View) -> str:
     late = f", {counts.late:,} late" if counts.late else ""
     missed = f", {counts.missed:,} missed" if counts.missed else ""
     failed = f", {counts.failed:,} failed" if counts.failed else ""
-    cause = f": {endpoint.cause}" if endpoint.cause else ""
+    cause = f": {textwrap.shorten(endpoint.cause, MAX_CAUSE)}" if endpoint.cause else ""
     return (
         f"{endpoint.target} {state}, breaker {endpoint.breaker.value}, {counts.answered:,} answered"
         f"{missed}{failed}{late}{cause}"

@@ -26,6 +26,7 @@ from strategy_client.sources.bad_line import BadLines
 NS_PER_S: Final = 1_000_000_000
 # More than a tick takes with every processor at its slowest; the loop looks around four times a second.
 ALIVE_S: Final = 10.0
+DIGEST_DIGITS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +121,17 @@ class View:
             if before is None and isinstance(binding, Unbound):
                 continue
             if binding != before:
-                self.loads[strategy_id, isinstance(binding, Bound)] += 1
+                self._tell(strategy_id, binding)
         self._bound = bound
+
+    def _tell(self, strategy_id: str, binding: Binding) -> None:
+        self.loads[strategy_id, isinstance(binding, Bound)] += 1
+        if isinstance(binding, Bound):
+            digest = binding.digest[:DIGEST_DIGITS]
+            self.parts.journal.told(f"strategy {strategy_id}: bound to version {binding.version}, {digest}")
+        else:
+            text = f"strategy {strategy_id}: {binding.reason.value}: {binding.detail}"
+            self.parts.journal.problem("model", text)
 
     def degraded(self) -> list[str]:
         """Return what does not run as it should, a line each; empty when all does."""
