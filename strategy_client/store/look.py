@@ -82,8 +82,7 @@ def next_set(before: StrategySet, look: Look, origins: Origins) -> StrategySet:
     There are four cases for each strategy of `before`:
     - an entry of its name that is right: it becomes that;
     - one that is wrong: it stays, and stops where the entry says so;
-    - none, but it may be the one whose name cannot be read, or its source cannot: it stays, and stops where
-      the entry at its place says so;
+    - none, but it may be the one whose name cannot be read, or its source cannot: it stays;
     - none: it is gone.
     Then stops what is said to stop elsewhere, by its name or, where that cannot be read, by its place.
     """
@@ -100,12 +99,11 @@ def next_set(before: StrategySet, look: Look, origins: Origins) -> StrategySet:
         places[name] = (entry.source, entry.place)
     nameless = [entry for entry in entries if not entry.strategy_id]
     unsure = look.unread | {entry.source for entry in nameless}
-    stopped = {(entry.source, entry.place) for entry in nameless if entry.enabled is False}
     for name, config in running.items():
         origin = places.get(name)
         if name not in taken and unsure and (origin is None or origin[0] in unsure):
-            taken[name] = replace(config, enabled=False) if origin in stopped and config.enabled else config
-    for stop in look.stops:
+            taken[name] = config
+    for stop in (*look.stops, *(entry for entry in nameless if entry.enabled is False)):
         by_name = [stop.strategy_id] if stop.strategy_id in taken else []
         for name in by_name or [name for name in taken if places.get(name) == (stop.source, stop.place)]:
             taken[name] = replace(taken[name], enabled=False) if taken[name].enabled else taken[name]
