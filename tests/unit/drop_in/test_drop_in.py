@@ -1,6 +1,7 @@
 """Our processors in the hands of the other runner: a tick and a list in, a signal or None out."""
 
 import gc
+import itertools
 import logging
 import threading
 from collections.abc import Callable
@@ -469,7 +470,7 @@ def test_a_model_that_is_not_ready_is_waited_for(make: Make, sidecar: FakeSideca
     feed(processor, 100, 101, 102)
     assert processor.last_outcome.reason is Reason.MODEL_NOT_FOUND
     sidecar.models.update(models)
-    eventually(lambda: processor.model, "it is bound")
+    assert processor.load_model() is True, "it looks at once"
 
 
 def test_several_sidecars_are_asked_as_one(make: Make, sidecar: FakeSidecar) -> None:
@@ -478,9 +479,10 @@ def test_several_sidecars_are_asked_as_one(make: Make, sidecar: FakeSidecar) -> 
         processor = make(endpoint=f"{sidecar.target}, {second.target}")
         assert feed(processor, 100, 101, 102)[-1] is not None
         sidecar.stop()
+        prices = itertools.count(103)
 
         def answered() -> Any:
-            return processor.process_tick(tick(Decimal(103), second=3), [])
+            return processor.process_tick(tick(Decimal(next(prices)), second=3), [])
 
         assert eventually(answered, "the second one answers").signal_type == "BUY"
         assert second.requests
