@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -194,7 +194,8 @@ def test_a_feed_that_takes_local_times_for_utc_is_told_of(make: Make) -> None:
     assert "ahead of the clock of this machine" in refused.last_outcome.detail
     assert right.outcomes == {"WARMING_UP": 1}
     assert right.last_outcome.timestamp == ahead - timedelta(hours=5, minutes=30)
-    zoned = tick(Decimal(101)).model_copy(update={"timestamp": datetime.now(right._zones.utc)})
+    elsewhere = datetime.now(timezone(timedelta(hours=-4)))
+    zoned = tick(Decimal(101)).model_copy(update={"timestamp": elsewhere})
     right.process_tick(zoned, [])
     assert right.last_outcome.timestamp == zoned.timestamp
 
@@ -313,6 +314,17 @@ def test_a_late_answer_reaches_no_tick(make: Make, sidecar: FakeSidecar) -> None
     signal = eventually(answered, "the breaker closes")
     assert signal.signal_type == "SELL"
     assert set(processor.outcomes) <= {"WARMING_UP", "DEADLINE_EXCEEDED", "BREAKER_OPEN", "SELL", "BUY"}
+
+
+def test_the_deadline_is_the_one_configured(make: Make, sidecar: FakeSidecar) -> None:
+    """The sidecar is told how long the call waits: `deadline_ms`, 50 by default."""
+    feed(make(deadline_ms=20_000), 100, 101, 102)
+    assert 15_000_000 < sidecar.requests[-1].timeout_us <= 20_000_000
+    create = creator("ml_momentum")
+    usual = create({"model": "m", "endpoint": sidecar.target, "features": ["return_3", "price"]})
+    feed(usual, 100, 101, 103)
+    eventually(lambda: sidecar.requests[-1].timeout_us <= 50_000, "the question arrives")
+    usual.close()
 
 
 def test_another_contract_is_never_a_guess(make: Make, sidecar: FakeSidecar) -> None:
