@@ -20,6 +20,8 @@ class FeatureRow:
     __slots__ = (
         "_compared_with",
         "_features",
+        "_named",
+        "_named_row",
         "_outside",
         "_stream",
         "error",
@@ -34,6 +36,8 @@ class FeatureRow:
         self._stream: FeatureSetStream | None = None
         self._compared_with: Ranges | None = None
         self._outside: Outside = ()
+        self._named_row: NDArray[np.float32] | None = None
+        self._named: dict[str, float] = {}
         self.row: NDArray[np.float32] | None = None
         self.values: list[float] = []
         self.error: Exception | None = None
@@ -75,3 +79,10 @@ class FeatureRow:
                 if value < low or value > high
             ]
         return self._outside
+
+    def named(self, row: NDArray[np.float32]) -> dict[str, float]:
+        """Return a row of this set by the features' names; one object for all who ask for one row in turn."""
+        if row is not self._named_row:
+            self._named_row = row
+            self._named = dict(zip(self._features.names, row.tolist(), strict=True))
+        return self._named

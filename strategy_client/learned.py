@@ -153,8 +153,7 @@ class LearnedStrategy:
     def _read(self, asked: Asked, answer: Prediction) -> tuple[PredictionRow, dict[str, Any]]:
         prediction = asked.bound.read_row(answer, asked.place.row)
         came_from = _source(answer)
-        names = self._processor.features.names
-        came_from["features"] = dict(zip(names, asked.row.tolist(), strict=True))
+        came_from["features"] = self._features.named(asked.row)
         probabilities, meanings = prediction.probabilities, asked.bound.meanings
         if meanings is not None and 0 < len(probabilities) == len(meanings.classes):
             came_from["probability"] = max(probabilities)
