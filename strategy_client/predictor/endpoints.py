@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,16 +17,15 @@ from strategy_client.predictor.channel import TargetError
 from strategy_client.predictor.client import READY_POLL_S, InferenceClient, what_is_not_ready
 from strategy_client.predictor.connection import ConnectionOptions, PredictorCounts, SettledAnswers
 from strategy_client.predictor.description import Description
-from strategy_client.predictor.port import Answer, PendingAnswers, Prediction, Question, Refusal
+from strategy_client.predictor.port import PendingAnswers, Prediction, Question, Refusal
 from strategy_client.predictor.preference import Health, Preference
+from strategy_client.predictor.routed_answers import RoutedAnswers, not_answered
 from strategy_client.predictor.security import Security
 from strategy_client.predictor.status import InferenceError, SidecarUnavailableError, UnauthenticatedError
 from strategy_client.predictor.stub import NOBODY, TROUBLE_TIMEOUT_S
 
 # At the start another target's readiness is not taken before the preferred one had this time.
 PREFERRED_FIRST_S: Final = 0.5
-# Refusals that say nothing of the question, only that this target does not answer it now.
-NOT_ANSWERED: Final = frozenset({Reason.UNAVAILABLE, Reason.BREAKER_OPEN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +135,11 @@ class Endpoints:
         refusals: list[Refusal] = []
         for place, number in enumerate(order):
             pending = self._clients[number].submit(questions, deadline_ns)
-            refusal = _not_answered(pending.result()) if not pending.request_id else None
+            refusal = not_answered(pending.result()) if not pending.request_id else None
             if refusal is None:
                 self._try_half_open(number, questions, deadline_ns)
-                return _RoutedAnswers(self, questions, deadline_ns, pending, order[place + 1 :])
+                again = partial(self._submit_next, order[place + 1 :], questions, deadline_ns)
+                return RoutedAnswers(pending, again)
             refusals.append(refusal)
         told = "; ".join(dict.fromkeys(refusal.detail for refusal in refusals))
         return SettledAnswers([Refusal(refusals[0].reason, told)] * len(questions))
@@ -211,10 +212,9 @@ class Endpoints:
         for client in self._clients:
             client.close()
 
-    def submit_next(
+    def _submit_next(
         self, untried: list[int], questions: Sequence[Question], deadline_ns: int
     ) -> PendingAnswers | None:
-        """Send lost questions to the next of `untried` that is well, and take it off; None where none is."""
         while untried:
             client = self._clients[untried.pop(0)]
             if _health(client) is Health.OUT:
@@ -258,62 +258,7 @@ class Endpoints:
             raise UnauthenticatedError(Reason.UNAVAILABLE, "; ".join(errors))
 
 
-class _RoutedAnswers:
-    """One tick's questions, which follow from target to target until one of them answers."""
-
-    __slots__ = ("_answers", "_deadline_ns", "_endpoints", "_pending", "_questions", "_untried")
-
-    def __init__(
-        self,
-        endpoints: Endpoints,
-        questions: Sequence[Question],
-        deadline_ns: int,
-        pending: PendingAnswers,
-        untried: list[int],
-    ) -> None:
-        self._endpoints = endpoints
-        self._questions = questions
-        self._deadline_ns = deadline_ns
-        self._pending = pending
-        self._untried = untried
-        self._answers: Sequence[Answer] | None = None
-
-    @property
-    def request_id(self) -> str:
-        """The id of the request at the target that was asked last."""
-        return self._pending.request_id
-
-    @property
-    def settled(self) -> bool:
-        """Whether `result` would return at once."""
-        while self._answers is None and self._pending.settled:
-            self._take()
-        return self._answers is not None
-
-    def result(self) -> Sequence[Answer]:
-        """Return one answer for each question; wait until the deadline, no longer."""
-        while self._answers is None:
-            self._take()
-        return self._answers
-
-    def _take(self) -> None:
-        answers = self._pending.result()
-        if _not_answered(answers) is not None:
-            again = self._endpoints.submit_next(self._untried, self._questions, self._deadline_ns)
-            if again is not None:
-                self._pending = again
-                return
-        self._answers = answers
-
-
 def _health(client: InferenceClient) -> Health:
     if not client.connected or client.breaker_state is not BreakerState.CLOSED:
         return Health.OUT
     return Health.WELL if client.ready else Health.NOT_READY
-
-
-def _not_answered(answers: Sequence[Answer]) -> Refusal | None:
-    """Return the first refusal where the target answered nothing; None where it answered, or missed."""
-    if not all(isinstance(answer, Refusal) and answer.reason in NOT_ANSWERED for answer in answers):
-        return None
-    return next((answer for answer in answers if isinstance(answer, Refusal)), None)

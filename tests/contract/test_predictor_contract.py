@@ -37,7 +37,7 @@ def fake() -> Iterator[InferenceClient]:
     """Connect to the tests' fake."""
     served = {"up": FakeModel(NAMES, FeatureSet(NAMES).window)}
     with FakeSidecar(served) as sidecar, InferenceClient(sidecar.target) as client:
-        client.wait_ready()
+        client.wait_ready(60.0)
         yield client
 
 
@@ -60,7 +60,7 @@ def endpoints() -> Iterator[Endpoints]:
         Endpoints([dead.target, alive.target]) as client,
     ):
         dead.stop()
-        client.wait_ready()
+        client.wait_ready(60.0)
         yield client
 
 

@@ -17,6 +17,7 @@ from strategy_client.configuration import StrategyConfig
 from strategy_client.events import Outcome, Reason, Signal
 from strategy_client.factory import StrategyFactory
 from strategy_client.lineup import create_executors, wanted_models
+from strategy_client.predictor import endpoints as module
 from strategy_client.predictor.backoff import Backoff, BackoffOptions
 from strategy_client.predictor.breaker import BreakerOptions, BreakerState
 from strategy_client.predictor.channel import TargetError
@@ -118,17 +119,18 @@ def test_no_tick_pays_for_the_trial(sidecars: list[FakeSidecar], endpoints: Endp
     hang(sidecars[0])
     assert told(ask(endpoints, 0.0, timeout_s=0.05)) is Reason.DEADLINE_EXCEEDED
     sidecars[0].unmute()
-    for trial in range(3):
-        eventually(lambda: breaker(endpoints) is BreakerState.HALF_OPEN, "a probe is answered")
-        assert told(ask(endpoints, trial, timeout_s=0.3)) == (trial, SECOND)
-        while sidecars[0].held.get(timeout=PATIENT_S).parts[0].features != np.float32(trial).tobytes():
-            pass
-        eventually(
-            lambda: (told(ask(endpoints, 9.0)), breaker(endpoints))[1] is not BreakerState.HALF_OPEN,
-            "the trial is given up at its deadline",
-        )
+    eventually(lambda: breaker(endpoints) is BreakerState.HALF_OPEN, "a probe is answered")
+    sidecars[0].mute()
+    assert told(ask(endpoints, 1.0, timeout_s=2.0)) == (1.0, SECOND)
+    assert sidecars[0].held.get(timeout=PATIENT_S).parts[0].features == np.float32(0).tobytes()
+    assert sidecars[0].held.get(timeout=PATIENT_S).parts[0].features == np.float32(1).tobytes()
+    eventually(
+        lambda: (told(ask(endpoints, 9.0)), breaker(endpoints))[1] is BreakerState.OPEN,
+        "the trial is given up at its deadline",
+    )
     missed = endpoints.counts_by_target
-    assert [missed[sidecar.target].missed for sidecar in sidecars] == [4, 0]
+    assert [missed[sidecar.target].missed for sidecar in sidecars] == [2, 0]
+    assert sidecars[0].held.empty(), "one trial at a time"
 
 
 def test_trial_answered_brings_the_preferred_back(sidecars: list[FakeSidecar], endpoints: Endpoints) -> None:
@@ -272,6 +274,7 @@ def test_reason_says_what_is_wrong_with_each(sidecars: list[FakeSidecar], endpoi
     for sidecar in sidecars:
         assert sidecar.target in answer.detail
     assert all(state.cause and not state.in_use for state in endpoints.states)
+    assert [(state.connected, state.ready) for state in endpoints.states] == [(True, True), (False, False)]
 
 
 def test_restarted_target_is_not_asked_before_it_is_ready(
@@ -308,10 +311,28 @@ def test_description_is_of_the_target_in_use(sidecars: list[FakeSidecar], endpoi
     def version() -> int:
         return endpoints.describe(["echo"]).models["echo"].default_version
 
-    assert (endpoints.wait_ready().models["echo"].default_version, version()) == (FIRST, FIRST)
+    assert (endpoints.wait_ready(60.0).models["echo"].default_version, version()) == (FIRST, FIRST)
     sidecars[0].hold()  # it goes on describing what it serves
     assert told(ask(endpoints, 0.0, timeout_s=0.05)) is Reason.DEADLINE_EXCEEDED
-    assert (endpoints.wait_ready().models["echo"].default_version, version()) == (SECOND, SECOND)
+    assert (endpoints.wait_ready(60.0).models["echo"].default_version, version()) == (SECOND, SECOND)
+
+
+def test_start_waits_a_moment_for_the_preferred(
+    sidecars: list[FakeSidecar], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H1: another target's readiness is not taken at once: the preferred one may only need a moment more."""
+    monkeypatch.setattr(module, "PREFERRED_FIRST_S", 60.0)
+    sidecars[0].stop()
+    with Endpoints([sidecar.target for sidecar in sidecars], ConnectionOptions(backoff=QUICK)) as endpoints:
+        eventually(lambda: endpoints.states[1].in_use, "the second is there")
+        came: list[int] = []
+        waiting = threading.Thread(
+            target=lambda: came.append(endpoints.wait_ready(60.0).models["echo"].default_version)
+        )
+        waiting.start()
+        sidecars[0].start()
+        waiting.join()
+    assert came == [FIRST]
 
 
 def test_nobody_there_is_said_of_each(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_socket_file_that_is_removed_and_made_again_is_found(sidecar: FakeSideca
     """E9: an open stream outlives its socket's file; a new sidecar on a new file is found."""
     path = Path(sidecar.target.removeprefix("unix:"))
     with InferenceClient(sidecar.target, ConnectionOptions(backoff=QUICK)) as client:
-        client.wait_ready()
+        client.wait_ready(60.0)
         path.unlink()
         assert ask(client) is None
         sidecar.stop()
@@ -85,8 +85,8 @@ def test_first_attempt_after_a_break_has_its_pause_too(sidecar: FakeSidecar) -> 
         InferenceClient(proxy.target, patient, uniform) as client,
         InferenceClient(proxy.target, ConnectionOptions(backoff=QUICK)) as other,
     ):
-        client.wait_ready()
-        other.wait_ready()
+        client.wait_ready(60.0)
+        other.wait_ready(60.0)
         for returns in range(2, 5):
             proxy.drop()
             eventually(lambda returns=returns: other.counts.streams == returns, "the other one returns")
@@ -104,7 +104,7 @@ def test_many_clients_of_a_sidecar_that_refuses_do_not_storm_it(sidecar: FakeSid
             for number in range(CLIENTS)
         ]
         for client in clients:
-            client.wait_ready()
+            client.wait_ready(60.0)
         assert proxy.accepted == CLIENTS
         proxy.refuse()
         eventually(lambda: not any(client.connected for client in clients), "all have lost it")
@@ -114,7 +114,7 @@ def test_many_clients_of_a_sidecar_that_refuses_do_not_storm_it(sidecar: FakeSid
         assert CLIENTS <= attempts <= CLIENTS * MOST_ATTEMPTS
         proxy.heal()
         for client in clients:
-            client.wait_ready(30.0)
+            client.wait_ready(60.0)
             assert client.predict("echo", [1.0], timeout_s=10.0).outputs["y"].tolist() == [[1.0]]
 
 
@@ -135,7 +135,7 @@ def test_connection_whose_other_end_is_gone_without_a_word_is_given_up(sidecar: 
     """H2: probes that time out on a connection which seems to stand lead to a new connection."""
     options = ConnectionOptions(backoff=QUICK, probe_timeout_ms=50)
     with ByteProxy(sidecar.target) as proxy, InferenceClient(proxy.target, options) as client:
-        client.wait_ready()
+        client.wait_ready(60.0)
         proxy.swallow()
         question = Question("echo", np.ones((1, 1), np.float32))
         (answer,) = client.submit([question], time.monotonic_ns() + 5 * 10**7).result()
@@ -152,7 +152,7 @@ def test_slow_token_file_holds_no_tick_up(sidecar: FakeSidecar, tmp_path: Path) 
     fifo = tmp_path / "token"
     fifo.write_text("secret\n")
     with InferenceClient(sidecar.target, security=Security(token_file=fifo)) as client:
-        client.wait_ready()
+        client.wait_ready(60.0)
         fifo.unlink()
         os.mkfifo(fifo)
         sidecar.stop()
@@ -166,13 +166,13 @@ def test_slow_token_file_holds_no_tick_up(sidecar: FakeSidecar, tmp_path: Path) 
         os.close(writing)
         fifo.write_text("secret\n")
         sidecar.start()
-        client.wait_ready()
+        client.wait_ready(60.0)
 
 
 def test_answer_after_a_return_is_a_prediction(sidecar: FakeSidecar) -> None:
     """H2: after dying in mid-tick and returning on the same address it answers the next questions."""
     with InferenceClient(sidecar.target, ConnectionOptions(backoff=QUICK)) as client:
-        client.wait_ready()
+        client.wait_ready(60.0)
         sidecar.hold()
         question = Question("echo", np.ones((1, 1), np.float32))
         pending = client.submit([question], time.monotonic_ns() + 10**10)
@@ -183,6 +183,6 @@ def test_answer_after_a_return_is_a_prediction(sidecar: FakeSidecar) -> None:
         assert refusal.reason is Reason.UNAVAILABLE
         sidecar.release()
         sidecar.start()
-        client.wait_ready()
+        client.wait_ready(60.0)
         (answer,) = client.submit([question], time.monotonic_ns() + 10**10).result()
         assert isinstance(answer, Prediction)

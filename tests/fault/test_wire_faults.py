@@ -42,7 +42,7 @@ LEARNED = ("learned_momentum", "learned_reversion")
 WARM_UP = max(MOMENTUM_LOOKBACK, REVERSION_LOOKBACK) + 1
 FAULT_AT, HEALED_AT, TICKS = WARM_UP + 15, WARM_UP + 35, WARM_UP + 150
 DEADLINE_MS = 100.0
-IN_A_ROW = 10
+IN_A_ROW = 5
 QUICK = ConnectionOptions(backoff=BackoffOptions(first_ms=2, longest_ms=20), probe_timeout_ms=150)
 # What the model said, not that it said nothing.
 ANSWERED = {Reason.BELOW_THRESHOLD, Reason.HOLD}
@@ -189,7 +189,7 @@ def sidecar(models: Path) -> Iterator[OwnSidecar]:
 def undisturbed(sidecar: OwnSidecar) -> list[list[Outcome]]:
     """Run the session with nothing in the way."""
     with InferenceClient(sidecar.target) as client:
-        client.wait_ready()
+        client.wait_ready(60.0)
         with running(client, 30_000) as runner:
             return [runner.process(tick) for tick in SESSION]
 
@@ -223,7 +223,7 @@ def test_one_outcome_whatever_fails(
     came: list[list[Outcome]] = []
     with ByteProxy(sidecar.target) as proxy, InferenceClient(proxy.target, QUICK) as client:
         sides = Sides(proxy, sidecar, client, models)
-        client.wait_ready()
+        client.wait_ready(60.0)
         with running(client, DEADLINE_MS) as runner:
             well = 0
             for index, tick in enumerate(SESSION):
@@ -273,7 +273,7 @@ def test_faults_do_what_they_say(sidecar: OwnSidecar, models: Path) -> None:
     """Each way of a proxy to lose an answer loses it: this shows that the suite above tests something."""
     for fault in FAULTS[:10]:
         with ByteProxy(sidecar.target) as proxy, InferenceClient(proxy.target, QUICK) as client:
-            client.wait_ready()
+            client.wait_ready(60.0)
             with running(client, DEADLINE_MS) as runner:
                 for tick in SESSION[:WARM_UP]:
                     runner.process(tick)
@@ -341,10 +341,10 @@ def test_paused_sidecar_costs_one_deadline_then_nothing(
         return 0.5
 
     with InferenceClient(sidecar.target, QUICK, uniform) as client:
-        client.wait_ready()
+        client.wait_ready(60.0)
         sides = Sides(None, sidecar, client, models)  # type: ignore[arg-type] no proxy in between
         waits = Waits(client)
-        with running(client, 500.0, waits) as runner:
+        with running(client, 2_000.0, waits) as runner:
             came = [runner.process(tick) for tick in SESSION[:FAULT_AT]]
             stop(sides)
             drawn = len(pauses)
@@ -378,7 +378,7 @@ def test_paused_target_is_left_after_one_deadline(
             eventually(lambda: all(state.ready for state in endpoints.states), "both are ready")
             sides = Sides(None, sidecar, direct, models)  # type: ignore[arg-type] no proxy in between
             waits = Waits(endpoints)
-            with running(endpoints, 1_000.0, waits) as runner:
+            with running(endpoints, 2_000.0, waits) as runner:
                 came = [runner.process(tick) for tick in SESSION[:FAULT_AT]]
                 stop(sides)
                 came += [runner.process(tick) for tick in SESSION[FAULT_AT:HEALED_AT]]

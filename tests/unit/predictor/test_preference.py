@@ -76,6 +76,9 @@ def test_calm_time_is_forgiving(calm_ns: int, held: bool) -> None:
     it.after(1, WELL, WELL)
     it.after(calm_ns / NS_PER_MS, OUT, WELL)
     assert it.after(1, WELL, WELL) == ([1, 0] if held else [0, 1])
+    it.after(1, OUT, WELL)
+    # Held a second time: for longer. After a calm time it is the first time again.
+    assert it.after(HOLD.first_ms, WELL, WELL) == ([1, 0] if held else [0, 1])
 
 
 def test_calm_time_counts_from_the_end_of_the_hold() -> None:
