@@ -20,7 +20,7 @@ SYSTEMD = ROOT / "deploy" / "systemd"
 UNIT = SYSTEMD / "strategy-client.service"
 PROGRAM = Path(sys.executable).with_name("strategy-client")
 # In tenths: 0 is the tightest, 100 has no bound at all.
-MOST_EXPOSED = 13
+MOST_EXPOSED = 14
 DENY_WRITE_EXECUTE = """
 import ctypes, os, sys
 if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):  # PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN
