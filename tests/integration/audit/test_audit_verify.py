@@ -1,7 +1,10 @@
 """Logs of real replays, verified against real models, and what is done to them in between."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +24,7 @@ from fixtures_session import (
 )
 from typer.testing import CliRunner
 
+from strategy_client.audit.folder import lock_folder
 from strategy_client.audit.served import find_files
 from strategy_client.audit.verdict import DIFFERS, UNVERIFIED, VERIFIED, Verdict
 from strategy_client.audit.verification import Verification, VerificationOptions
@@ -332,6 +336,106 @@ def test_what_a_deadline_kept_from_being_answered_is_counted_apart(log, target):
     verdict = verify(log, target=target)
     assert verdict.code == VERIFIED
     assert verdict.outcomes.of_the_moment == 2
+
+
+def test_what_a_shadow_was_answered_is_asked_again(log, target):
+    """A shadow's probabilities are held against its bytes; one that was not answered is counted apart."""
+    path = log / "audit-000001.jsonl"
+    lines = []
+    for text in path.read_bytes().splitlines():
+        record = json.loads(text)
+        lines.append(record)
+        said = record.get("said", {}).get("learned_momentum")
+        if record.get("tick") == SWAP + 1:
+            shadow = {"shadow": SWAP + 1, "live": {"learned_momentum": "HOLD"}}
+            wrong = {**said, "probabilities": [0.25, 0.75]}
+            lines += [
+                {**shadow, "said": {"learned_momentum (shadow)": each}, "hash": ""}
+                for each in (said, wrong, "DEADLINE_EXCEEDED")
+            ]
+    path.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    rechain(log, lambda _: None)
+    verdict = verify(log, target=target)
+    assert verdict.findings == []
+    shadows = verdict.shadows
+    assert (shadows.verified, shadows.differs, shadows.of_the_moment) == (1, 1, 1)
+    (difference,) = verdict.differences
+    assert (difference.strategy_id, difference.field) == ("learned_momentum (shadow)", "probabilities")
+    assert verdict.outcomes.verified == TICKS * 4
+
+
+OWN = """
+from strategy_client import SignalResult
+
+class Own:
+    def process_tick(self, tick, history):
+        return SignalResult("BUY", 0.5, 3, tick.last_price)
+    def get_required_history_length(self):
+        return 1
+    def supports_instrument(self, token):
+        return True
+    def get_strategy_name(self):
+        return "own"
+
+def create(config):
+    return Own()
+"""
+
+
+def test_a_users_own_processor_is_found_beside_the_log(tmp_path, monkeypatch):
+    """With --code the recorded path is imported from there, and without it says that it cannot be."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "audited_processor.py").write_text(OWN)
+    (tmp_path / "own.yaml").write_text(
+        "strategies:\n"
+        "- {strategy_name: own, strategy_type: audited_processor.create, instrument_tokens: [1]}\n"
+        "ticks: {time: time, price: price, token: token}\n"
+    )
+    ticks = write_csv(tmp_path / "ticks.csv", csv_lines(1, walk(20, 100.0, 1)))
+    run = CliRunner().invoke
+    with monkeypatch.context() as at_work:
+        at_work.syspath_prepend(str(code))
+        strategies = ["--strategies", str(tmp_path / "own.yaml"), "--out", str(tmp_path / "out")]
+        done = run(app, ["replay", str(ticks), *strategies, "--audit", str(tmp_path / "log")])
+        assert done.exit_code == 0, done.output
+    del sys.modules["audited_processor"]
+    without = run(app, ["audit", "verify", str(tmp_path / "log")])
+    assert without.exit_code == 3
+    assert "strategy own cannot be made" in without.output
+    found = run(app, ["audit", "verify", str(tmp_path / "log"), "--code", str(code)])
+    assert found.exit_code == 0, found.output
+    assert "20 verified" in found.output
+    del sys.modules["audited_processor"]
+
+
+def test_a_log_that_another_process_writes_keeps_a_replay_from_its_files(session, tmp_path):
+    """A folder that is taken is refused before anything of a run before is overwritten."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "signals.jsonl").write_text("of a run before")
+    held = lock_folder(tmp_path / "log")
+    try:
+        replay = ["replay", str(session.folder / "ticks.csv"), "--models", str(session.models)]
+        replay += ["--strategies", str(session.folder / "strategies.yaml"), "--out", str(out)]
+        refused = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("strategy-client")),
+                *replay,
+                "--audit",
+                str(tmp_path / "log"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+    finally:
+        os.close(held)
+    assert refused.returncode == 2, refused.stderr
+    assert "another process is writing this audit log" in refused.stderr
+    assert (out / "signals.jsonl").read_text() == "of a run before"
 
 
 def test_the_command_says_it_all_and_how_it_went_by_its_exit_code(session, log, target):
