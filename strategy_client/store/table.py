@@ -87,7 +87,6 @@ def find_columns(connection: sa.Connection, database: str) -> Columns:
 def read_rows(connection: sa.Connection, columns: Columns) -> tuple[RawRow, ...]:
     """Read the whole table in one statement, which the server ends when it takes too long."""
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.text("SET TRANSACTION READ ONLY"))
         connection.execute(sa.text(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}"))
     return tuple(tuple(_hashable(value) for value in row) for row in connection.execute(columns.select))
 
