@@ -236,6 +236,18 @@ def test_a_change_of_the_strategies_stands_between_the_ticks_it_came_between(tmp
     assert changed["strategies"][0]["configuration"]["parameters"]["momentum_threshold"] == "0.5"
 
 
+def test_a_gap_stands_before_the_change_that_came_after_it(tmp_path):
+    """What was dropped ran under the strategies before the change, and its gap says so by its place."""
+    line_up = executors()
+    given = processed(line_up, walk_ticks(3))
+    with AuditLog(tmp_path, line_up, options=AuditOptions(flush_ms=3_600_000.0, max_queued=1)) as log:
+        for each in given:
+            log.took(each)
+        log.changed(line_up)
+    kinds = [next(iter(entry.record)) for entry in LogReader(tmp_path)]
+    assert kinds == ["segment", "tick", "gap", "lineup", "end"]
+
+
 def test_a_shadow_is_written_beside_what_it_is_compared_with(tmp_path):
     """A comparison is a record with both, under the index of its tick."""
     told = {**MODEL, "features": {"a": 1.0}, "probabilities": {"0": 0.25, "1": 0.75}}
