@@ -306,7 +306,7 @@ def make_place(bus: str, folder: Path) -> Place:
         "amqp": ("pika", 5672, RabbitPlace),
     }[bus]
     pytest.importorskip(library)
-    port = int(os.environ.get(f"TICKSERVE_{bus.upper()}_PORT", port))
+    port = int(os.environ.get(f"TICKSERVE_TEST_{bus.upper()}_PORT", port))
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:

@@ -37,9 +37,6 @@ class RabbitInbox:
         except (AMQPError, OSError) as error:
             self.close()
             raise BusError(f"{self._stream}: {_told(error)}") from error
-        except BusError:
-            self.close()
-            raise
         came, self._came = self._came, []
         if came:
             self._from = int(came[-1].position) + 1
@@ -60,12 +57,10 @@ class RabbitInbox:
         return self._connection
 
     def _take(self, channel: BlockingChannel, method: Any, properties: Any, body: bytes) -> None:
-        offset = (properties.headers or {}).get("x-stream-offset")
-        if offset is None:
-            # Nothing is acknowledged, so that a queue that others live on keeps its messages.
-            raise BusError(f"expected a stream {self._stream!r}, came a queue")
+        # The server has refused the offset for any other kind of queue, which this would empty.
+        offset = int(properties.headers["x-stream-offset"])
         channel.basic_ack(method.delivery_tag)
-        self._came.append(IncomingMessage(self._stream, int(offset), body, time.monotonic_ns()))
+        self._came.append(IncomingMessage(self._stream, offset, body, time.monotonic_ns()))
 
 
 class RabbitOutbox:
