@@ -1,5 +1,6 @@
 """The drop-ins' counters for Prometheus, by the names that Alpha Panda planned; needs prometheus_client."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from strategy_client.configuration import ConfigurationError, Problem
@@ -35,14 +36,14 @@ class DropInCollector(Collector):
             "ml_inference_latency_seconds", "Time in a learned strategy's calls.", labels=["strategy"]
         )
         bound = GaugeMetricFamily("ml_model_bound", "1 while the model can be asked.", labels=["strategy"])
-        for processor in live_processors():
-            if not isinstance(processor, LearnedDropInProcessor):
-                continue
-            name = processor.strategy_id
-            for outcome, count in sorted(processor.outcomes.copy().items()):
+        for name, processors in _by_strategy().items():
+            outcomes = sum((each.outcomes.copy() for each in processors), Counter())
+            for outcome, count in sorted(outcomes.items()):
                 total.add_metric([name, outcome], count)
-            latency.add_metric([name], processor.calls, processor.duration_ns / NS_PER_S)
-            bound.add_metric([name], float(processor.model is not None))
+            calls = sum(each.calls for each in processors)
+            duration_ns = sum(each.duration_ns for each in processors)
+            latency.add_metric([name], calls, duration_ns / NS_PER_S)
+            bound.add_metric([name], float(all(each.model is not None for each in processors)))
         yield from (total, latency, bound)
 
 
@@ -51,3 +52,12 @@ def register_metrics(registry: CollectorRegistry) -> DropInCollector:
     collector = DropInCollector()
     registry.register(collector)
     return collector
+
+
+def _by_strategy() -> dict[str, list[LearnedDropInProcessor]]:
+    # Two of one name would be one sample twice, at which Prometheus refuses the whole page.
+    named: dict[str, list[LearnedDropInProcessor]] = {}
+    for processor in live_processors():
+        if isinstance(processor, LearnedDropInProcessor):
+            named.setdefault(processor.strategy_id, []).append(processor)
+    return named

@@ -1,5 +1,6 @@
 """A processor of ours behind the interface of the other runner's processors, with our runner inside."""
 
+import threading
 import time
 import weakref
 from collections import Counter
@@ -22,11 +23,13 @@ from strategy_client.runner import PendingTick, StrategyRunner
 
 NS_PER_S = 1_000_000_000
 _live: "weakref.WeakSet[DropInProcessor]" = weakref.WeakSet()
+_live_lock = threading.Lock()
 
 
 def live_processors() -> list["DropInProcessor"]:
-    """Return the drop-ins of this process, for whoever counts them all."""
-    return sorted(_live, key=lambda processor: processor.strategy_id)
+    """Return the drop-ins of this process, for whoever counts them all; from any thread."""
+    with _live_lock:
+        return sorted(_live, key=lambda processor: processor.strategy_id)
 
 
 class DropInProcessor:
@@ -58,7 +61,8 @@ class DropInProcessor:
         self._signal_class = signal_class
         self._runners: dict[int, StrategyRunner] = {}
         self._journal = Journal(strategy_id)
-        _live.add(self)
+        with _live_lock:
+            _live.add(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.strategy_id} {dict(self.outcomes)}>"
@@ -86,7 +90,9 @@ class DropInProcessor:
         return self._processor.get_strategy_name()
 
     def close(self) -> None:
-        """Nothing is held by a strategy that asks no model."""
+        """Leave the count of `live_processors`; nothing else is held by a strategy that asks no model."""
+        with _live_lock:
+            _live.discard(self)
 
     def _begin(self, tick: ForeignTick, history: Sequence[ForeignTick]) -> "_Begun":
         now_ns = time.monotonic_ns()
@@ -112,7 +118,7 @@ class DropInProcessor:
         # What was handed over before the first call of an instrument; from then on each tick comes once.
         # The last one of a history is the tick itself.
         earlier = history[:-1] if history and (history[-1] is tick or history[-1] == tick) else history
-        for each in earlier:  # the runner passes over those of other instruments
+        for each in earlier or ():  # the runner passes over those of other instruments
             runner.prepare(read_tick(each, self._zones, now_ns))
 
     def _age_problem(self, tick: MarketTick) -> str:
@@ -246,6 +252,7 @@ class LearnedDropInProcessor(DropInProcessor):
 
     def close(self) -> None:
         """Give the client back; the last strategy of an endpoint closes it. May be called twice."""
+        super().close()
         self._finalize()
 
     def _taken(self, tick: ForeignTick, history: Sequence[ForeignTick]) -> _Begun:

@@ -49,7 +49,9 @@ def test_the_page_registers_and_trades(runner: Runner) -> None:
         parameters = {**json.loads(block), "endpoint": sidecar.unix, "deadline_ms": 10_000}
         # The sample model is seldom sure, and was fitted to a calm market.
         parameters |= {"confidence_threshold": 0.0, "outside_training_range": "count"}
-        bare = {name: value for name, value in parameters.items() if name != "signal_result"}
+        bare = {
+            name: value for name, value in parameters.items() if name not in ("signal_result", "strategy_id")
+        }
         rule = {"momentum_threshold": "0.0001", "signal_result": parameters["signal_result"]}
         runner.load(
             [

@@ -15,6 +15,7 @@ import pytest
 from alpha_panda_runner import SignalResult as TheirSignalResult
 from alpha_panda_runner import Tick
 from fake_sidecar import FakeSidecar
+from prometheus_client import CollectorRegistry, generate_latest
 from sidecars import eventually
 
 from strategy_client import SignalResult
@@ -22,6 +23,7 @@ from strategy_client.drop_in import LearnedDropInProcessor, StrategyLoadError, c
 from strategy_client.drop_in import create_momentum_processor as create_momentum
 from strategy_client.drop_in import create_processor as create_any
 from strategy_client.drop_in.journal import MIN_PAUSE_S, Journal
+from strategy_client.drop_in.metrics import register_metrics
 from strategy_client.events import NoSignal, Reason
 
 OPEN = datetime(2024, 8, 8, 9, 15, tzinfo=UTC)
@@ -519,6 +521,46 @@ def test_threads_may_share_a_client(make: Make) -> None:
     for worker in workers:
         worker.join()
     assert wrong == []
+
+
+def test_questions_leave_one_after_another(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several endpoints take questions from one thread at a time, so the shared client sends so."""
+    processors = [make() for _ in range(4)]
+    [share] = shared_client._shares.values()
+    sending, overlapped, submit = threading.Lock(), [], share.client.client.submit
+
+    def watched(*question: Any) -> Any:
+        if not sending.acquire(blocking=False):
+            overlapped.append(question)
+            return submit(*question)
+        try:
+            threading.Event().wait(0.002)  # time for another one to come in between
+            return submit(*question)
+        finally:
+            sending.release()
+
+    monkeypatch.setattr(share.client.client, "submit", watched)
+    workers = [threading.Thread(target=feed, args=(each, *range(100, 115))) for each in processors]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert overlapped == []
+
+
+def test_two_of_one_name_are_one_line_for_prometheus(make: Make) -> None:
+    """Strategies that were given one name are told together: a sample twice would spoil the whole page."""
+    first, second = make(strategy_id="twin"), make(strategy_id="twin")
+    feed(first, 100, 101, 102)
+    feed(second, 100)
+    registry = CollectorRegistry()
+    register_metrics(registry)
+    text = generate_latest(registry).decode()
+    assert text.count('ml_inference_total{outcome="WARMING_UP",strategy="twin"} 3.0') == 1
+    assert text.count('ml_model_bound{strategy="twin"} 1.0') == 1
+    first.close()
+    second.close()
+    assert "twin" not in generate_latest(registry).decode()
 
 
 def test_where_the_sidecar_is_may_stand_in_the_environment(sidecar: FakeSidecar, monkeypatch: Any) -> None:
