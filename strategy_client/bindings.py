@@ -1,6 +1,7 @@
 """Which contract each learned strategy is bound to, kept up to date away from the tick path."""
 
 import logging
+import math
 import threading
 from array import array
 from collections.abc import Callable, Mapping, Sequence
@@ -154,7 +155,7 @@ def _bound(version: VersionDescription, contract: Contract) -> Bound:
         version=version.version,
         digest=version.digest,
         trained_at=_instant(contract.trained_at_ns),
-        training_ranges=_as_float32(contract.training_ranges),
+        training_ranges=_as_float32(tuple(map(_everything_for_nan, contract.training_ranges))),
     )
 
 
@@ -163,6 +164,12 @@ def _instant(since_epoch_ns: int) -> datetime | None:
         return EPOCH + timedelta(microseconds=since_epoch_ns // 1000) if since_epoch_ns > 0 else None
     except OverflowError:
         return None
+
+
+def _everything_for_nan(span: tuple[float, float]) -> tuple[float, float]:
+    # A feature that was missing in all of the training has no range; and NaN, which differs from itself,
+    # would make each description another one than that before.
+    return (-math.inf, math.inf) if any(map(math.isnan, span)) else span
 
 
 # Strategies of one contract get one object, and so share the comparison with it; see FeatureRow.outside.

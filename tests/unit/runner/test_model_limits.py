@@ -300,3 +300,13 @@ def test_processor_of_a_users_own_has_the_default_limits() -> None:
     )
     assert reasons(last(runner)) == [Reason.OUT_OF_RANGE]
     assert isinstance(last(learned_runner({"l": LearnedScripted()})[0])[0], Signal)
+
+
+def test_a_range_that_is_nan_is_no_new_contract_at_each_look() -> None:
+    """A feature that was always missing in training has a range of NaN; the binding stays the same object."""
+    served = [contract(training_ranges=((float("nan"), float("nan")), (0.0, 1.0))) for _ in range(2)]
+    _, _, bindings = learned("l", served=served[0])
+    before = bindings.of("l")
+    bindings._describe = lambda _models: description(served[1])
+    bindings.refresh()
+    assert bindings.of("l") is before
