@@ -14,6 +14,7 @@ import typer
 from strategy_client.commands.audit import audit
 from strategy_client.commands.check import check
 from strategy_client.commands.create_table import create_table
+from strategy_client.commands.parity import parity
 from strategy_client.commands.replay import replay
 from strategy_client.commands.report import report
 from strategy_client.commands.run import run
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command()(replay)
 app.command()(check)
 app.command()(create_table)
+app.command()(parity)
 app.command()(report)
 app.command()(run)
 app.add_typer(audit, name="audit")

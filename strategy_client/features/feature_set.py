@@ -12,7 +12,7 @@ from strategy_client.features.level import HistoryLength
 
 
 class FeatureSet:
-    """Features in the order of a model's columns.
+    """Features in the order of a model's columns; `features` are their definitions.
 
     Raises ConfigurationError for an empty list, a name that stands twice, or one that is not known.
     """
@@ -26,7 +26,7 @@ class FeatureSet:
         self.names = tuple(names)
         features = [feature_by_name(name) for name in names]
         self.window = max(feature.window for feature in features)
-        self._features: tuple[Feature, ...] = tuple(
+        self.features: tuple[Feature, ...] = tuple(
             HistoryLength(self.window) if isinstance(feature, HistoryLength) else feature
             for feature in features
         )
@@ -44,7 +44,7 @@ class FeatureSet:
 
     def stream(self) -> "FeatureSetStream":
         """Start a new series, for one instrument."""
-        return FeatureSetStream(self._features, self.window)
+        return FeatureSetStream(self.features, self.window)
 
     def matrix(self, prices: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return a row for each price, float32, C-contiguous, shape (n, n_features).
@@ -59,7 +59,7 @@ class FeatureSet:
         if len(wrong):
             raise ValueError(f"prices[{wrong[0]}]: expected a finite number above 0, came {prices[wrong[0]]}")
         rows = np.empty((len(prices), len(self)), dtype=np.float32)
-        for column, feature in enumerate(self._features):
+        for column, feature in enumerate(self.features):
             rows[:, column] = feature.batch(prices)
         return rows
 

@@ -1,0 +1,94 @@
+"""`strategy-client parity`."""
+
+import itertools
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from strategy_client.commands.console import out, reporting
+from strategy_client.commands.options import Ca, Certificate, Key, Strategies, Targets, TokenFile, read_file
+from strategy_client.configuration import ConfigurationError, Problem, TicksConfig
+from strategy_client.factory import StrategyFactory
+from strategy_client.lineup import create_executors, wanted_models
+from strategy_client.parity.estimator_file import load_estimator
+from strategy_client.parity.finding import Finding
+from strategy_client.parity.proof import Proof
+from strategy_client.predictor.channel import check_target
+from strategy_client.predictor.security import Security
+from strategy_client.replay.sidecar import open_sidecar
+from strategy_client.shadow import shadow_id
+from strategy_client.sources.bad_line import BadLines
+from strategy_client.sources.tick_file import merged, open_ticks
+
+
+def parity(
+    ticks: Annotated[list[Path], typer.Argument(help="CSV, JSON lines (.gz, .zip) or Parquet.")],
+    strategies: Strategies,
+    target: Targets = None,
+    models: Annotated[Path, typer.Option(help="The models of a sidecar started for this.")] = Path("models"),
+    estimator: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL=FILE", help="A fitted estimator, a joblib file of your own; repeatable."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many ticks.")] = None,
+    ca: Ca = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Prove over ticks: batch features = streamed ones, batches = rows alone, estimator = served model."""
+    with reporting(), ExitStack() as stack:
+        file = read_file(strategies)
+        targets = [check_target(each) for each in target or ()]
+        executors = create_executors(file.strategies, StrategyFactory())
+        wanted = wanted_models(executors, targets)
+        tokens = {
+            name: each.config.instrument_tokens
+            for each in executors
+            for name in (each.strategy_id, shadow_id(each.strategy_id))
+        }
+        proof = Proof(wanted, tokens, dict(_estimator(text) for text in estimator or ()))
+        bad = BadLines()
+        columns = file.ticks or TicksConfig()
+        known = {token for each in executors for token in each.config.instrument_tokens}
+        files = [open_ticks(path, columns, known, bad) for path in ticks]
+        sidecar = open_sidecar(
+            stack,
+            wanted,
+            targets=targets,
+            security=Security(ca, certificate, key, token_file),
+            models=models,
+            allow_contract_change=(),
+            has_shadows=False,
+        )
+        findings = proof.findings(itertools.islice(merged(files), limit), sidecar)
+        out.print(_table(findings), soft_wrap=not out.is_terminal)
+        if not wanted:
+            out.print("no strategy is learned, so nothing was compared")
+        if bad.count:
+            out.print(f"bad lines skipped: {bad.count:,}; the first: {bad.first[0]}")
+        if any(each.difference for each in findings):
+            raise typer.Exit(1)
+
+
+def _estimator(text: str) -> tuple[str, object]:
+    model, _, file = text.partition("=")
+    if not (model and file):
+        raise ConfigurationError(Problem("--estimator", f"{text!r}: expected MODEL=FILE.joblib"))
+    return model, load_estimator(Path(file))
+
+
+def _table(findings: list[Finding]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("of", "compared"):
+        table.add_column(title)
+    for title in ("rows", "worst"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("result", overflow="fold")
+    for each in findings:
+        worst = "-" if each.skipped else f"{each.worst:.2g}"
+        table.add_row(each.subject, each.what, f"{each.rows:,}", worst, each.result)
+    return table
