@@ -9,6 +9,7 @@ from strategy_client.factory import StrategyFactory
 from strategy_client.features import FeatureSet
 from strategy_client.history import History
 from strategy_client.predictor.client import InferenceClient
+from strategy_client.predictor.endpoints import Endpoints
 from strategy_client.predictor.security import Security
 from strategy_client.replay.opened import OpenedReplay, open_replay
 from strategy_client.replay.results import ReplayResult
@@ -16,6 +17,7 @@ from strategy_client.runner import StrategyRunner
 
 __all__ = [
     "ConfigurationError",
+    "Endpoints",
     "FeatureSet",
     "History",
     "InferenceClient",

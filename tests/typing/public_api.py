@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from inference_server.core.contract import Contract
 from model_export import ExportReport, export_model
 from strategy_client import (
+    Endpoints,
     InferenceClient,
     MarketTick,
     OpenedReplay,
@@ -21,6 +22,7 @@ from strategy_client import (
 )
 from strategy_client.drop_in import Creator, DropInProcessor, creator
 from strategy_client.events import NoSignal, Outcome, ProcessedTick, Signal
+from strategy_client.predictor.endpoints import EndpointState
 from strategy_client.predictor.port import Answer, Prediction, Predictor
 from strategy_client.processors.processor import StrategyProcessor
 from strategy_client.testing import FakeModel, FakePredictor
@@ -68,6 +70,14 @@ def a_client_predicts(target: str, rows: np.ndarray[tuple[int, int], np.dtype[np
         assert_type(client.predict("m", rows), Prediction)
         assert_type(client.submit([], 0).result(), Sequence[Answer])
         return client
+
+
+def several_sidecars_are_one(targets: list[str]) -> Predictor:
+    """Endpoints are asked as one client is, and tell how each target is."""
+    with Endpoints(targets) as endpoints:
+        assert_type(endpoints.predict("m", [1.0]), Prediction)
+        assert_type(endpoints.states, tuple[EndpointState, ...])
+        return endpoints
 
 
 def an_export_reports(estimator: object) -> None:

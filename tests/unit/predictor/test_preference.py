@@ -76,9 +76,22 @@ def test_calm_time_is_forgiving(calm_ns: int, held: bool) -> None:
     it.after(1, WELL, WELL)
     it.after(calm_ns / NS_PER_MS, OUT, WELL)
     assert it.after(1, WELL, WELL) == ([1, 0] if held else [0, 1])
+
+
+def test_calm_time_shortens_the_pauses_again() -> None:
+    """After a calm time a target that falls twice is held back for the first pause again."""
+    it = Driven()
+    it.after(0, WELL, WELL)
     it.after(1, OUT, WELL)
-    # Held a second time: for longer. After a calm time it is the first time again.
-    assert it.after(HOLD.first_ms, WELL, WELL) == ([1, 0] if held else [0, 1])
+    it.after(1, WELL, WELL)
+    for hold_ms in (1_000, 2_000, 4_000):
+        it.after(1, OUT, WELL)
+        it.after(hold_ms, WELL, WELL)
+    it.after(CALM_NS / NS_PER_MS, OUT, WELL)
+    assert it.after(1, WELL, WELL) == [0, 1]
+    it.after(1, OUT, WELL)
+    assert it.after(HOLD.first_ms - 1, WELL, WELL) == [1, 0]
+    assert it.after(1, WELL, WELL) == [0, 1]
 
 
 def test_calm_time_counts_from_the_end_of_the_hold() -> None:
