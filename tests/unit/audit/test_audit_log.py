@@ -240,9 +240,12 @@ def test_a_gap_stands_before_the_change_that_came_after_it(tmp_path):
     """What was dropped ran under the strategies before the change, and its gap says so by its place."""
     line_up = executors()
     given = processed(line_up, walk_ticks(3))
-    with AuditLog(tmp_path, line_up, options=AuditOptions(flush_ms=3_600_000.0, max_queued=1)) as log:
-        for each in given:
-            log.took(each)
+    with AuditLog(tmp_path, line_up, options=AuditOptions(flush_ms=3_600_000.0)) as log:
+        log.took(given[0])
+        log._max_queued = 0  # as when there is no room
+        log.took(given[1])
+        log.took(given[2])
+        log._max_queued = 10
         log.changed(line_up)
     kinds = [next(iter(entry.record)) for entry in LogReader(tmp_path)]
     assert kinds == ["segment", "tick", "gap", "lineup", "end"]
