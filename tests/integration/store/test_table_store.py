@@ -14,6 +14,7 @@ from strategy_client.configuration import ConfigurationError, EmissionConfig, St
 from strategy_client.factory import StrategyFactory
 from strategy_client.store import open_store
 from strategy_client.store.database_store import DatabaseStore, DatabaseStoreOptions
+from strategy_client.store.database_url import open_database
 from strategy_client.store.section import MAX_BYTES
 from strategy_client.store.table import TABLE
 
@@ -482,3 +483,11 @@ def test_a_row_as_the_tests_write_it_holds_each_column():
     from strategy_client.store.table import NEEDED, OPTIONAL
 
     assert set(ROW) == {*NEEDED, *OPTIONAL}
+
+
+def test_what_a_driver_says_is_told_without_the_password():
+    """A password that stands in a driver's own words is hidden, as it was written and as it was meant."""
+    database = open_database("postgresql://user:s3cr%40t@host/test?password=other")
+    assert database.told(ValueError("with s3cr@t or\ns3cr%40t or other")) == "with *** or *** or ***"
+    assert database.name == "postgresql://user:***@host/test"
+    database.engine.dispose()
