@@ -418,6 +418,44 @@ def who(outcome: Outcome) -> object:
     return outcome.metadata["version"] if isinstance(outcome, Signal) else outcome.reason
 
 
+def test_window_of_a_runner_over_a_fail_over() -> None:
+    """H3: ticks begun before the first is finished have each its own answer, whoever gives it in the end."""
+    config = StrategyConfig(
+        "learned", "ml_momentum", {"model": "m", "features": list(FEATURES)}, ("paper",), (1,)
+    )
+    executors = create_executors([config], StrategyFactory())
+
+    def by_price(rows: np.ndarray) -> dict[str, np.ndarray]:
+        buy = (0.7 + rows[:, 1] / 1_000).astype(np.float32)
+        return {"label": np.ones(len(rows), np.int64), "probabilities": np.stack([1 - buy, buy], axis=1)}
+
+    with (
+        FakeSidecar({"m": FakeModel(FEATURES, 5, by_price, version=FIRST)}) as one,
+        FakeSidecar({"m": FakeModel(FEATURES, 5, by_price, version=SECOND)}) as two,
+        connect([one, two]) as endpoints,
+    ):
+        bindings = Bindings(wanted_models(executors), endpoints.describe, Backoff(QUICK))
+        bindings.start()
+        runner = StrategyRunner(executors, endpoints, bindings, RunnerOptions(deadline_ms=PATIENT_S * 1e3))
+        session = ticks(100 + index for index in range(14))
+        for each in session[:4]:
+            runner.process(each)
+        one.hold()
+        window = [runner.begin(each) for each in session[4:]]
+        held = [one.held.get(timeout=PATIENT_S) for _ in window]
+        for request in reversed(held[:4]):
+            one.send(one.answer(request))
+        eventually(lambda: endpoints.counts.answered == 4, "four are answered")
+        one.stop()
+        came = [outcome for pending in window for outcome in runner.finish(pending)]
+        bindings.close()
+    assert [who(each) for each in came] == [FIRST] * 4 + [SECOND] * 6
+    for outcome, each in zip(came, session[4:], strict=True):
+        assert isinstance(outcome, Signal)
+        assert outcome.metadata["features"]["price"] == float(each.last_price)
+        assert outcome.confidence == pytest.approx(0.7 + float(each.last_price) / 1_000)
+
+
 def test_replica_of_the_same_contract_takes_over() -> None:
     """Over a fail-over and back each tick has its signal, by the version that answered."""
     came = run_over_fail_over(FakeModel(FEATURES, 5, up, version=SECOND))
