@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from strategy_client.bindings import Bindings
-from strategy_client.configuration import ConfigurationError, EmissionConfig, Problem
+from strategy_client.configuration import ConfigurationError, Problem
 from strategy_client.drift import DriftCounts
 from strategy_client.emission import Emission
 from strategy_client.events import MarketTick
@@ -126,8 +126,7 @@ class LineUp:
         if second is None:
             return
         name = shadow_id(executor.strategy_id)
-        # A shadow's signals are compared as they come; none goes out.
-        config = replace(executor.config, strategy_id=name, emission=EmissionConfig())
+        config = replace(executor.config, strategy_id=name)
         if stays and self._before is not None:
             beside, _ = self._before.shadows[executor.strategy_id]
             beside.reconfigure(config)
