@@ -1,5 +1,6 @@
 """The command line, as a user meets it: a process, its exit code, its words."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,7 @@ def test_bad_line_is_reported_and_stops_a_strict_replay(folder: Path, line: str,
             "no strategy is learned, so there is no model to replace",
         ),
         (("", ""), ["--speed", "-1"], "expected 'max' or a number above 0"),
+        (("", ""), ["--speed", "2", "--window", "9"], "--window: 9: expected 1 beside --speed 2"),
         (("", ""), ["--timezone", "Mars"], "'Mars'"),
     ],
 )
@@ -154,6 +156,39 @@ def test_replacement_that_cannot_be_is_refused_at_once(folder: Path, flags: list
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert text in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "window"),
+    [
+        ([], 250),
+        (["--deadline-ms", "4000"], 1),
+        (["--deadline-ms", "4000", "--window", "7"], 7),
+        (["--speed", "100000"], 1),
+    ],
+)
+def test_ticks_go_in_windows_unless_their_time_matters(folder: Path, flags: list[str], window: int) -> None:
+    """Full speed asks in windows; one by one, and timed, where a pace or a deadline is asked for.
+
+    Several targets are asked as one: the first of them is nowhere.
+    """
+    strategies = write_strategies(folder / "learned.yaml", [1])
+    momentum, reversion = momentum_features(MOMENTUM_LOOKBACK), mean_reversion_features(REVERSION_LOOKBACK)
+    models = {
+        "up_momentum": FakeModel(momentum, FeatureSet(momentum).window),
+        "up_reversion": FakeModel(reversion, FeatureSet(reversion).window),
+    }
+    with FakeSidecar(models) as sidecar:
+        targets = ["--target", f"unix:{folder}/nowhere.sock", "--target", sidecar.target]
+        done = run(
+            "replay", folder / "t.csv", "--strategies", strategies, "--out", folder / "out", *targets, *flags
+        )
+    assert done.returncode == 0, done.stderr
+    written = json.loads((folder / "out" / "summary.json").read_text())
+    assert written["window"] == window
+    assert (written["tick_latency_us"] is None) == (window > 1)
+    assert ("asked 250 ticks at a time" in done.stdout) == (window == 250)
+    assert ("99th percentile" in done.stdout) == (window == 1)
 
 
 def test_input_without_ticks_costs_no_earlier_result(folder: Path) -> None:
