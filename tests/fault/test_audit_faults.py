@@ -28,10 +28,13 @@ from fixtures_audit import (
 from strategy_client.audit import AuditLog, AuditOptions
 from strategy_client.audit.log import AuditCounts
 from strategy_client.audit.reader import LogReader
+from strategy_client.audit.writer import BATCH_LINES
 
 ROOM = 50
 OPTIONS = AuditOptions(max_queued=ROOM, flush_ms=1.0, keep_free_bytes=0)
 PAGE = 4_096
+# The queue, and a batch of lines that the writer has taken out of it.
+MORE_THAN_FITS = ROOM + BATCH_LINES + 100
 
 
 class Device:
@@ -87,26 +90,22 @@ def test_h10_a_sink_that_nobody_reads_holds_no_tick_up(tmp_path):
         # More than the pipe, one batch and the queue hold together; none of them waits.
         for each in given:
             log.took(each)
-        assert log.counts.dropped >= len(given) - ROOM - 256 - PAGE // 100
+        assert log.counts.dropped >= len(given) - ROOM - BATCH_LINES - PAGE // 100
         assert log.counts.written + len(log._queue) + log.counts.dropped >= len(given)
-        stop = threading.Event()
 
         def drain() -> None:
-            while not stop.is_set():
-                with contextlib.suppress(BlockingIOError):
-                    device.write(os.read(reading, PAGE))
+            ended = False
+            while not ended:
+                content = os.read(reading, PAGE)
+                ended = content.endswith(b"\0")  # which is in no line
+                device.write(content.removesuffix(b"\0"))
 
-        os.set_blocking(reading, True)
         slow = threading.Thread(target=drain)
         slow.start()
         wait_until(lambda: not log._queue and log._gap is None and not segment_of(log).unwritten)
-        stop.set()
-        os.write(reading, b"\n")  # wakes the reader
+        os.write(reading, b"\0")
         slow.join()
         os.close(reading)
-        # The last byte was for the reader alone.
-        size = os.fstat(device._file).st_size
-        os.ftruncate(device._file, size - 1)
         device.heal()
     gaps = records(folder, "gap")
     assert sum(gap["gap"] for gap in gaps) == log.counts.dropped
@@ -122,18 +121,18 @@ def test_h10_a_sink_that_nobody_reads_holds_no_tick_up(tmp_path):
 def test_h10_a_full_sink_drops_and_counts_and_goes_on_when_there_is_room(tmp_path, caplog):
     """H10: ENOSPC costs no tick, is told once, and what waited is written, whole, when there is room."""
     line_up = executors()
-    given = processed(line_up, walk_ticks(400))
+    given = processed(line_up, walk_ticks(MORE_THAN_FITS + 100))
     full = os.open("/dev/full", os.O_WRONLY)
     log = AuditLog(tmp_path, line_up, options=OPTIONS)
     with log, device_of(log) as device:
         device.become(full)
-        for each in given[:300]:
+        for each in given[:MORE_THAN_FITS]:
             log.took(each)
         wait_until(lambda: log.counts.failures >= 2)
         assert log.counts.dropped > 0
         device.heal()
         wait_until(lambda: not log._queue and log._gap is None and not segment_of(log).unwritten)
-        for each in given[300:]:
+        for each in given[MORE_THAN_FITS:]:
             log.took(each)
     os.close(full)
     dropped = log.counts.dropped
@@ -149,7 +148,7 @@ def test_h10_a_full_sink_drops_and_counts_and_goes_on_when_there_is_room(tmp_pat
 def test_h10_a_gap_is_told_though_no_tick_follows(tmp_path):
     """H10: what was dropped is in the log as soon as there is room, or at the close at the latest."""
     line_up = executors()
-    given = processed(line_up, walk_ticks(200))
+    given = processed(line_up, walk_ticks(MORE_THAN_FITS))
     full = os.open("/dev/full", os.O_WRONLY)
     log = AuditLog(tmp_path, line_up, options=OPTIONS)
     with log, device_of(log) as device:
@@ -162,7 +161,7 @@ def test_h10_a_gap_is_told_though_no_tick_follows(tmp_path):
         wait_until(lambda: records(tmp_path, "gap"))
     os.close(full)
     (gap,) = records(tmp_path, "gap")
-    assert (gap["gap"], gap["last"]) == (dropped, 199)
+    assert (gap["gap"], gap["last"]) == (dropped, MORE_THAN_FITS - 1)
 
 
 def test_h10_a_log_that_was_never_written_again_has_no_end(tmp_path, caplog):
@@ -234,7 +233,7 @@ def test_h10_writing_stops_while_too_little_is_free(tmp_path, caplog):
         for each in given:
             log.took(each)
         wait_until(lambda: log.counts.failures)
-        assert log.counts.dropped >= len(given) - ROOM - 256
+        assert log.counts.dropped >= len(given) - ROOM - BATCH_LINES
         assert "are to be kept free" in caplog.text
         log._writer._options = OPTIONS
         wait_until(lambda: not log._queue and log._gap is None)
@@ -254,7 +253,7 @@ def test_h10_a_replay_waits_for_the_disk_rather_than_drop(tmp_path):
 def test_h10_a_replay_does_not_wait_for_a_disk_that_is_full(tmp_path):
     """H10: patience ends where writing fails: the replay goes on, and drops and counts."""
     line_up = executors()
-    given = processed(line_up, walk_ticks(200))
+    given = processed(line_up, walk_ticks(MORE_THAN_FITS))
     full = os.open("/dev/full", os.O_WRONLY)
     log = AuditLog(tmp_path, line_up, options=replace(OPTIONS, patient=True))
     with log, device_of(log) as device:

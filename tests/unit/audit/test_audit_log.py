@@ -135,6 +135,16 @@ def test_features_and_probabilities_come_back_bit_for_bit(tmp_path, outcome):
     assert read.more == {}
 
 
+def test_features_that_are_no_float32_are_written_as_they_are(tmp_path):
+    """A user's float64 is not rounded into a row of another value."""
+    told = {**MODEL, "features": {"a": 0.1}, "probabilities": {"0": 1.0}}
+    with AuditLog(tmp_path, executors(), options=PATIENT) as log:
+        log.took(ProcessedTick(0, walk_ticks(1)[0], [answered("HOLD", **told)], 0))
+    (read,) = Decoder().read_tick(records(tmp_path, "tick")[0]).outcomes
+    assert read.row is None
+    assert read.more["features"] == {"a": 0.1}
+
+
 def test_a_model_is_named_once_and_again_in_each_segment(tmp_path):
     """What repeats is a number in a line, and yet each segment can be read without those before it."""
     told = {**MODEL, "features": {"a": 1.0}}
