@@ -40,6 +40,10 @@ models: $(INSTALLED) ## train the sample models again, on the same ticks
 bench: $(INSTALLED) ## what a question to the sidecar costs, beside a bare gRPC echo
 	@$(BIN)/python benchmarks/round_trip.py
 
+.PHONY: replay-speed
+replay-speed: $(INSTALLED) ## a replay in windows against tick by tick, on the same ticks and with the same bytes
+	@$(BIN)/python examples/fetch_ticks.py .cache >/dev/null && $(BIN)/python benchmarks/replay_speed.py
+
 .PHONY: stress
 stress: $(INSTALLED) ## a thousand swaps under load: no failed call, no mixed answer, nothing that grows
 	@$(BIN)/python benchmarks/swap_stress.py

@@ -2,8 +2,8 @@
 
     python benchmarks/batch_rows.py [--rows N]
 
-Each estimator is fitted to drawn numbers and converted twice: by model_export, and by skl2onnx alone. Both run
-as the sidecar runs them. A replay in windows is exact whatever comes out, for it asks each row alone.
+Each estimator is fitted to drawn numbers and converted twice: by model_export, and by skl2onnx alone. Both
+run as the sidecar runs them. A replay in windows is exact whatever comes out: it asks each row alone.
 """
 
 import argparse
