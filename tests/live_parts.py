@@ -143,14 +143,14 @@ def buyer(name: str = "buyer", *tokens: int, enabled: bool = True, **parameters:
 def live_run(store: Any, source: Any, folder: Path | None = None, **options: Any) -> LiveRun:
     """A run as the command makes it, without a sidecar unless `targets` names one."""
     factory = PreparedFactory()
-    fan_out = options.pop("fan_out", None)
+    fan_out, tokens = options.pop("fan_out", None), options.pop("tokens", set())
     chosen = LiveOptions(**{"targets": [NOWHERE], "max_tick_age_ms": None, "out": folder, **options})
     running = store.read()
     return LiveRun(
         chosen,
         Strategies(store, running, factory),
         source,
-        tokens=set(),
+        tokens=tokens,
         bad=BadLines(),
         fan_out=fan_out,
     )

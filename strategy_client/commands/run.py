@@ -27,6 +27,7 @@ from strategy_client.live.session import DEADLINE_MS, MAX_TICK_AGE_MS, LiveOptio
 from strategy_client.live.session import Strategies as RunningStrategies
 from strategy_client.live.silence import SILENT_AFTER_S
 from strategy_client.live.table import Rate, headline, live_table
+from strategy_client.live.view import View
 from strategy_client.predictor.channel import TargetError, check_target
 from strategy_client.predictor.security import Security, SecurityError
 from strategy_client.replay.table import summary_table
@@ -125,9 +126,12 @@ def run(
                 out=out_folder,
                 max_out_bytes=max_out_mib * MIB,
             )
-        address = None
+        views: list[View] = []
+        server = None
         with _collecting(problems):
-            address = read_address(http) if http is not None else None
+            if http is not None:
+                server = _probes(http, views)
+                stack.callback(server.close)
         find_beside(strategies)
         factory = PreparedFactory()
         running = StrategySet(())
@@ -162,13 +166,14 @@ def run(
         )
         stop = _Stop(live)
         stack.enter_context(stop)
+        views.append(live.view)
         with live:
-            if address is not None:
-                stack.enter_context(_probes(address, live))
+            if server is not None:
+                stack.enter_context(server)
+                with _going_on(live):
+                    err.print(f"metrics on http://{server.address}/metrics", soft_wrap=True)
             sys.setswitchinterval(SWITCH_INTERVAL_S)
             _watch(live, stop)
-            if stop.asked:
-                err.print(f"{signal.Signals(stop.asked).name}: stopping; a second signal ends it at once")
         _finish(live)
 
 
@@ -203,14 +208,36 @@ class _Stop:
 
 def _watch(live: LiveRun, stop: _Stop) -> None:
     count = len(live.runner.executors)
-    err.print(f"{count} strategies on {len(live.runner.instruments)} instruments; end with SIGINT or SIGTERM")
+    with _going_on(live):
+        instruments = len(live.runner.instruments)
+        err.print(f"{count} strategies on {instruments} instruments; end with SIGINT or SIGTERM")
+        (_watch_table if out.is_terminal else _watch_lines)(live, stop)
+    while not stop.asked and not live.wait(SHOW_EVERY_S):
+        pass
+    if stop.asked:
+        with _going_on(live):
+            err.print(f"{signal.Signals(stop.asked).name}: stopping; a second signal ends it at once")
+
+
+@contextmanager
+def _going_on(live: LiveRun) -> Iterator[None]:
+    """Take a terminal or a pipe that is gone for what it is: not the end of the session."""
+    try:
+        yield
+    # rich ends the program where nobody reads what it prints.
+    except (Exception, SystemExit) as error:  # noqa: BLE001 told
+        live.journal.problem("display", f"nothing more is shown: {error!r}", error=error)
+
+
+def _watch_table(live: LiveRun, stop: _Stop) -> None:
     rate = Rate()
-    if out.is_terminal:
-        with Live(console=out, auto_refresh=False, transient=True) as shown, _logging_above():
-            while not stop.asked and not live.wait(SHOW_EVERY_S):
-                shown.update(live_table(live.view, rate), refresh=True)
-        return
-    line_at_s = LINE_EVERY_S
+    with Live(console=out, auto_refresh=False, transient=True) as shown, _logging_above():
+        while not stop.asked and not live.wait(SHOW_EVERY_S):
+            shown.update(live_table(live.view, rate), refresh=True)
+
+
+def _watch_lines(live: LiveRun, stop: _Stop) -> None:
+    rate, line_at_s = Rate(), LINE_EVERY_S
     while not stop.asked and not live.wait(SHOW_EVERY_S):
         if live.view.seconds >= line_at_s:
             line_at_s += LINE_EVERY_S
@@ -221,7 +248,10 @@ def _finish(live: LiveRun) -> None:
     summary = summarise_live(live.view, live.bad, live.files)
     if "summary" in live.files:
         text = json.dumps(summary.to_json(), indent=2) + "\n"
-        live.files["summary"].write_text(text, encoding="utf-8")
+        try:
+            live.files["summary"].write_text(text, encoding="utf-8")
+        except OSError as error:
+            live.journal.problem("recording", f"{live.files['summary']}: {error.strerror}")
     out.print(summary_table(summary), soft_wrap=not out.is_terminal)
     for line in closing_lines(live.view):
         out.print(line, soft_wrap=True)
@@ -229,18 +259,19 @@ def _finish(live: LiveRun) -> None:
         raise typer.Exit(1)
 
 
-def _probes(address: tuple[str, int], live: LiveRun) -> ProbeServer:
-    view = live.view
-    server = ProbeServer(
-        *address,
-        {
-            "/metrics": CachedPage(lambda: metrics_page(view)),
-            "/healthz": lambda: health_page(view),
-            "/readyz": lambda: ready_page(view),
-        },
-    )
-    err.print(f"metrics on http://{server.address}/metrics", soft_wrap=True)
-    return server
+def _probes(http: str, views: list[View]) -> ProbeServer:
+    # The address is taken before anything is started; there is a view by the time that it is served.
+    try:
+        return ProbeServer(
+            *read_address(http),
+            {
+                "/metrics": CachedPage(lambda: metrics_page(views[0])),
+                "/healthz": lambda: health_page(views[0]),
+                "/readyz": lambda: ready_page(views[0]),
+            },
+        )
+    except OSError as error:
+        raise ConfigurationError(Problem("--http", f"{http}: {error.strerror}")) from None
 
 
 @contextmanager

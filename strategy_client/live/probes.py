@@ -52,7 +52,9 @@ class CachedPage:
 
 
 class ProbeServer:
-    """Answers GET and HEAD of `pages`, by path; use it as a context manager. Raises OSError where it cannot.
+    """Answers GET and HEAD of `pages`, by path; use it as a context manager.
+
+    Making it takes the address, entering it begins to serve. Raises OSError where the address is not free.
 
     Bounded: more than `MAX_CONNECTIONS` at a time are closed unanswered, and one that stays silent is closed.
     """
@@ -86,9 +88,14 @@ class ProbeServer:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._server.shutdown()
+        self.close()
+
+    def close(self) -> None:
+        """Stop serving, if that was begun, and let the address go. May be called twice."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join(STOP_S)
         self._server.server_close()
-        self._thread.join(STOP_S)
 
 
 def read_address(text: str) -> tuple[str, int]:

@@ -14,6 +14,7 @@ from strategy_client.bindings import Bound
 from strategy_client.configuration import Problem, StrategyConfig
 from strategy_client.events import MarketTick
 from strategy_client.live.session import LiveRun
+from strategy_client.sinks import open_fan_out
 
 FEATURES = ("return_3", "price")
 LEARNED = StrategyConfig(
@@ -163,6 +164,22 @@ def test_strategies_come_and_go_with_their_instruments() -> None:
     assert [processed.tick.instrument_token for processed in told.ticks] == [1, 2, 2]
     accounts = {each.strategy_id: (each.ticks, each.running) for each in live.account.strategies}
     assert accounts == {"buyer": (1, False), "other": (2, True)}
+
+
+def test_change_reaches_source_brokers_and_audit_log(tmp_path: Path) -> None:
+    """The source's filter, the brokers of each strategy and the log's line-up are those of the new one."""
+    tokens: set[int] = set()
+    fan_out = open_fan_out([f"file:{tmp_path}/{{broker}}.jsonl"])
+    store, source = SetStore(buyer()), PushSource()
+    with live_run(store, source, tokens=tokens, fan_out=fan_out, audit=tmp_path / "audit") as live:
+        assert tokens == {1}
+        store.set(replace(buyer("other", 2), active_brokers=("paper", "zerodha")))
+        eventually(lambda: tokens == {2}, "the source's filter follows")
+        source.push(5, token=2)
+        eventually(lambda: live.loop.ticks == 1, "its tick")
+    assert live.view.sinks["zerodha"].sent == 1
+    log = b"".join(path.read_bytes() for path in (tmp_path / "audit").glob("*.jsonl"))
+    assert b'"other"' in log.split(b'{"tick":')[0]
 
 
 def test_line_up_that_is_refused_changes_nothing_but_what_stops() -> None:

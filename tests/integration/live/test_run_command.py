@@ -453,3 +453,57 @@ def test_yaml_changed_by_another_process_is_taken_over(tmp_path: Path) -> None:
     recorded = [line["outcomes"] for line in read_lines(tmp_path / "out" / "outcomes.jsonl")]
     assert {line["momentum"] for line in recorded[40:]} == {"DISABLED"}
     assert {line["reversion"] for line in recorded[40:]} <= {"BUY", "SELL", "HOLD"}
+
+
+def test_terminal_that_is_gone_ends_nothing(tmp_path: Path) -> None:
+    """Who closes the terminal, or the pipe that lines go to, ends the display; the run goes on to its end."""
+    read, write = os.pipe()
+    ticks = write_messages(tmp_path / "t.jsonl", walk(20, 100, 1).tolist())
+    strategies = write_strategies(tmp_path / "s.yaml", [1])
+    code = "from strategy_client.commands import run; run.LINE_EVERY_S = 0.0\n"
+    command = [sys.executable, "-c", f"{code}from strategy_client.cli import main; main()", "run"]
+    arguments = [
+        "--source",
+        f"file:{ticks}?follow=yes",
+        "--strategies",
+        strategies,
+        "--out",
+        tmp_path / "out",
+    ]
+    process = subprocess.Popen(
+        [*command, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=write, stdin=subprocess.DEVNULL
+    )
+    try:
+        os.close(write)
+        assert b"4 strategies" in os.read(read, 100)
+        os.close(read)
+        outcomes_file = tmp_path / "out" / "outcomes.jsonl"
+        eventually(lambda: len(outcomes_file.read_text().splitlines()) == 20, "the ticks")
+        write_messages(ticks, walk(40, 100, 1).tolist())
+        eventually(lambda: len(outcomes_file.read_text().splitlines()) == 40, "the ticks after that")
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_address_in_use_refuses_the_start(tmp_path: Path) -> None:
+    """Metrics that nobody could read are told before anything runs or is written; exit 2."""
+    strategies = write_strategies(tmp_path / "s.yaml", [1])
+    ticks = write_csv(tmp_path / "t.csv", csv_lines(1, walk(5, 100, 1)))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        arguments = ["--source", ticks, "--strategies", strategies, "--out", tmp_path / "out"]
+        done = subprocess.run(
+            [*COMMAND, *map(str, arguments), "--http", f"127.0.0.1:{taken.getsockname()[1]}"],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert "--http: 127.0.0.1" in done.stderr
+    assert "in use" in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -90,8 +90,8 @@ def test_store_that_raises_is_told_and_asked_again() -> None:
     assert journal.last is not None
     assert journal.last.text == "the store failed: RuntimeError: the database is gone"
     assert watch.take() is None
+    # Nobody tells of the change a second time.
     store.on_read = lambda: None
-    store.set(buyer(enabled=False))
     assert woken.wait(20)
     watch.close()
 

@@ -7,7 +7,7 @@ from fixtures_ticks import tick
 from live_parts import Buyer, Told, buyer, outcomes
 
 from strategy_client.configuration import StrategyConfig
-from strategy_client.events import MarketTick, ProcessedTick, ShadowComparison
+from strategy_client.events import MarketTick, NoSignal, ProcessedTick, Reason, ShadowComparison
 from strategy_client.factory import StrategyFactory
 from strategy_client.lineup import create_executors
 from strategy_client.live.journal import Journal
@@ -167,6 +167,18 @@ def test_silence_is_told_and_gives_no_outcome() -> None:
     loop.step()
     assert len(told.ticks) == 2
     assert journal.counts == {"silence": 1}
+
+
+def test_end_waits_for_the_comparisons_that_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shadow's last answers are told before the run ends; until then nobody waits for one."""
+    loop, told, _ = looping(Queue(tick(1), ended=True))
+    left = NoSignal("buyer", 1, tick(1).timestamp, Reason.HOLD)
+    comparison = ShadowComparison(0, tick(1), left, left)
+    monkeypatch.setattr(loop._runner, "take_comparisons", lambda *, wait: [comparison] if wait else [])
+    assert loop.step()
+    assert told.comparisons == []
+    assert not loop.step()
+    assert told.comparisons == [comparison]
 
 
 def test_heartbeat_is_that_of_the_last_round() -> None:
