@@ -76,6 +76,23 @@ def test_an_edge_trigger_and_a_cooldown_are_run_again(tmp_path):
     assert verify(tmp_path).difference_count > 0
 
 
+def test_a_tick_that_was_too_old_changes_no_edge_trigger_the_second_time_either(tmp_path):
+    """What a strategy would have said on an aged tick went nowhere, and the next one of its kind went out."""
+    given = walk_ticks(200)
+    given = [replace(each, received_ns=0) if index % 3 else each for index, each in enumerate(given)]
+    write(
+        tmp_path,
+        [replace(config(), emission=EmissionConfig(edge_trigger=True))],
+        given,
+        options=RunnerOptions(max_tick_age_ms=1.0, max_ahead_s=None),
+        now_ns=lambda: NS_PER_S,
+    )
+    verdict = verify(tmp_path)
+    assert verdict.differences == []
+    assert verdict.signals.verified == verdict.signals.total > 10
+    assert verdict.outcomes.of_the_moment == 133
+
+
 def test_limits_are_run_again(tmp_path):
     """Quantity is held to the recorded limits."""
     limited = replace(config(), max_position_size=3)
