@@ -11,8 +11,8 @@ from typing import Final
 from strategy_client.events import MarketTick
 from strategy_client.sources.source import TickSource
 
-# A live source has a queue of its own behind this one. A file has not: what waits here was read, and so received,
-# too early, and must not be stale before the loop comes to it.
+# A live source has a queue of its own behind this one. A file has not: what waits here was read, and so
+# received, too early, and must not be stale before the loop comes to it.
 MAX_WAITING_TICKS: Final = 256
 STOP_S: Final = 2.0
 NS_PER_S: Final = 1_000_000_000
