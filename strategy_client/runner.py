@@ -138,7 +138,8 @@ class StrategyRunner:
     def take_comparisons(self, *, wait: bool = False) -> list[ShadowComparison]:
         """Return what has become known of the shadows, in order of ticks; a comparison is given once.
 
-        Never waits, unless `wait`: then it returns all that are left, by their deadlines at the latest. There
+        A tick's shadows are asked here, once the loop has passed on what the tick gave. Never waits, unless
+        `wait`: then it returns all that are left, by their deadlines at the latest. There
         is one for each tick that passed the edge and each strategy that has a shadow and is enabled; its
         `live` outcome is what the strategy wanted before the rules of emission. What is not taken is dropped
         after `shadow.MAX_PENDING` ticks.
@@ -163,7 +164,7 @@ class StrategyRunner:
         self._send(pending)
         self.decide(pending)
         if pending.shadows is not None:
-            self._shadows.send([pending.shadows], pending.shadows.sheet)
+            pending.shadows.due = True
         return pending
 
     def prepare(

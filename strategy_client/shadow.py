@@ -38,10 +38,11 @@ class ShadowStrategy:
 class PendingShadows:
     """The shadows of one tick; `live` are the outcomes of its strategies once they are known.
 
-    Several ticks may write on one `sheet`; without one the tick has its own.
+    Several ticks may write on one `sheet`; without one the tick has its own. One that is `due` is asked when
+    comparisons are taken.
     """
 
-    __slots__ = ("answers", "asked", "deadline_ns", "index", "live", "sheet", "tick")
+    __slots__ = ("answers", "asked", "deadline_ns", "due", "index", "live", "sheet", "tick")
 
     def __init__(self, index: int, tick: MarketTick, sheet: QuestionSheet | None = None) -> None:
         self.index = index
@@ -50,6 +51,7 @@ class PendingShadows:
         self.asked: list[tuple[ShadowStrategy, Asked | Outcome]] = []
         self.answers: PendingAnswers | None = None
         self.deadline_ns = 0
+        self.due = False
         self.live: Sequence[Outcome] = ()
 
     def ask(self, shadow: ShadowStrategy) -> None:
@@ -70,6 +72,7 @@ class Shadows:
         self._timeout_ns = timeout_ns
         self._now_ns = now_ns
         self._pending: deque[PendingShadows] = deque()
+        self._due: deque[PendingShadows] = deque()
         self._logged = 0
 
     def __repr__(self) -> str:
@@ -89,18 +92,29 @@ class Shadows:
             each.answers, each.deadline_ns = answers, deadline_ns
 
     def keep(self, pending: PendingShadows, live: Sequence[Outcome]) -> None:
-        """Wait for the answers of a tick whose live outcomes are known; ticks come in order."""
+        """Keep the shadows of a tick whose live outcomes are known; ticks come in order."""
         pending.live = live
         if len(self._pending) >= MAX_PENDING:
             oldest = self._pending.popleft()
             self.dropped += len(oldest.asked)
-            if self._settled(oldest):
+            if self._due and self._due[0] is oldest:
+                self._due.popleft()
+            elif self._settled(oldest):
                 self._answers(oldest)  # lets the predictor forget the request
         self._pending.append(pending)
+        if pending.due:
+            self._due.append(pending)
 
     def take(self, *, wait: bool) -> list[ShadowComparison]:
-        """Return what has become known, in order of ticks; with `wait` all that is left, by its deadline."""
+        """Ask what is due, and return what has become known, in order of ticks.
+
+        With `wait` that is all that is left, by its deadline at the latest. By now the live outcomes are on
+        their way, so that not even the writing of a shadow's request delays them.
+        """
         comparisons: list[ShadowComparison] = []
+        while self._due:
+            due = self._due.popleft()
+            self.send([due], due.sheet)
         while self._pending and (wait or self._settled(self._pending[0])):
             self._conclude(self._pending.popleft(), comparisons)
         return comparisons

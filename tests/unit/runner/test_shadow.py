@@ -188,9 +188,10 @@ def test_late_shadow_is_concluded_at_its_deadline() -> None:
     runner = make(slow, now_ns=clock)
     for each in ticks([1, 1, 1]):
         runner.process(each)
+    assert len(runner.take_comparisons()) == 2
     assert slow.pending[0].deadline_ns == 50 * MS
     clock.now_ns = 50 * MS - 1
-    assert len(runner.take_comparisons()) == 2
+    assert runner.take_comparisons() == []
     clock.now_ns = 50 * MS
     (late,) = runner.take_comparisons()
     assert reasons([late.shadow]) == [Reason.DEADLINE_EXCEEDED]
@@ -203,25 +204,47 @@ def test_the_end_collects_what_is_left() -> None:
     runner = make(slow, now_ns=Clock())
     for each in ticks([1, 1, 1, 1]):
         runner.process(each)
+    assert len(runner.take_comparisons()) == 2
     slow.pending[1].settled = True
     came = runner.take_comparisons(wait=True)
-    assert reasons([each.shadow for each in came[2:]]) == [Reason.DEADLINE_EXCEEDED, "BUY"]
+    assert reasons([each.shadow for each in came]) == [Reason.DEADLINE_EXCEEDED, "BUY"]
 
 
 def test_what_nobody_takes_is_dropped_and_counted() -> None:
-    """H10: the queue is bounded; the oldest goes, and its request is given back if that costs no wait."""
+    """H10: the queue is bounded; the oldest goes, and what is dropped before it was asked is never asked."""
     slow = Slow()
     runner = make(slow, now_ns=Clock())
     for each in ticks([1] * (MAX_PENDING + 5)):
         runner.process(each)
-        for answers in slow.pending[:1]:
-            answers.settled = True
     came = runner.take_comparisons(wait=True)
     assert runner.shadows_dropped == 5
-    assert len(came) == MAX_PENDING
+    assert len(came) == len(slow.pending) == MAX_PENDING
     assert came[0].index == 5
-    # Two ticks warmed up, so the third dropped is the first that was asked; the next ones were not settled.
-    assert [answers.taken for answers in slow.pending[:4]] == [1, 0, 0, 1]
+
+
+def test_what_is_dropped_after_it_was_asked_is_given_back() -> None:
+    """H10: a predictor is told to forget what was dropped, if that costs no wait."""
+    slow = Slow()
+    runner = make(slow, now_ns=Clock())
+    for each in ticks([1] * (MAX_PENDING + 2)):
+        runner.process(each)
+        runner.take_comparisons()
+    slow.pending[0].settled = True
+    for second in (MAX_PENDING + 2, MAX_PENDING + 3):
+        runner.process(tick(1, second=second))
+    assert runner.shadows_dropped == 2
+    assert [answers.taken for answers in slow.pending[:3]] == [1, 0, 0]
+
+
+def test_shadow_is_asked_when_the_outcomes_are_out() -> None:
+    """A tick's own way holds no request of a shadow: it leaves when the loop takes comparisons."""
+    shadow = RecordingPredictor(yes)
+    runner = make(shadow)
+    for each in ticks([1, 1, 1]):
+        runner.process(each)
+    assert shadow.requests == []
+    assert len(runner.take_comparisons()) == 3
+    assert len(shadow.requests) == 1
 
 
 class Broken:
