@@ -266,8 +266,7 @@ def test_contract_that_changes_while_it_runs_is_never_guessed(sidecar: FakeSidec
 
 
 def test_shadow_that_is_configured_while_it_runs_is_compared(sidecar: FakeSidecar) -> None:
-    """A second model of a strategy is asked over a way of its own, once one is configured."""
-    sidecar.models["n"] = FakeModel(FEATURES, 3)
+    """A second model of a strategy is asked over a way of its own; one that is missing degrades nothing."""
     source, store = PushSource(), SetStore(LEARNED)
     shadowed = replace(LEARNED, parameters={**LEARNED.parameters, "shadow": {"model": "n"}})
     with (
@@ -277,7 +276,12 @@ def test_shadow_that_is_configured_while_it_runs_is_compared(sidecar: FakeSideca
         told = told_of(live)
         eventually(lambda: bound(live), "it is bound")
         store.set(shadowed)
-        eventually(lambda: isinstance(live.view.bindings.get("learned (shadow)"), Bound), "the shadow")
+        eventually(
+            lambda: sidecar.describes > 1 and "learned (shadow)" in live.view.bindings, "it is looked for"
+        )
+        assert live.view.degraded() == []
+        sidecar.models["n"] = FakeModel(FEATURES, 3)
+        eventually(lambda: isinstance(live.view.bindings["learned (shadow)"], Bound), "the shadow")
         eventually(lambda: sidecar.streams == 2, "its way is open")
         source.push(1, 2, 3, 4, 5, 6)
         eventually(lambda: told.comparisons and len(told.ticks) == 6, "a comparison")
