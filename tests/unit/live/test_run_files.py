@@ -11,7 +11,7 @@ from strategy_client.replay.session import LATENCY_FILE
 
 
 def test_latency_file_is_whole_after_each_flush(tmp_path: Path) -> None:
-    """numpy reads it while it grows, each tick at its index; where nobody looked at a tick there is 0."""
+    """It can be read while it grows, each tick at its index; where nobody looked at a tick there is 0."""
     path = tmp_path / LATENCY_FILE
     file = LatencyFile(path)
     file.add(0, 5)
