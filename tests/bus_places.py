@@ -124,7 +124,7 @@ class RedisPlace(ProxiedPlace):
 
     def remove(self) -> None:
         self.proxy.close()
-        self._client.delete(f"{self.name}-in", f"{self.name}-paper")
+        self._client.delete(*self._client.keys(f"{self.name}-*"), "none")
         self._client.close()
 
 
