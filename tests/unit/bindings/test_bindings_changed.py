@@ -133,6 +133,9 @@ def test_another_version_is_looked_at_once(sidecar: Sidecar) -> None:
     sidecar.digest = "d4"
     bindings.saw("m", 4, "d4")
     eventually(lambda: digest_of(bindings) == "d4", "the old version is bound again")
+    sidecar.digest = "d5"
+    bindings.saw("m", 5, "d5")
+    eventually(lambda: digest_of(bindings) == "d5", "and the new one, though it was a doubt before")
     assert len(sidecar.looks) > looks
     bindings.close()
 
