@@ -1,9 +1,9 @@
 """The code of docs/python-api.md, taken out of it and run."""
 
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from readme_blocks import page_block
@@ -11,6 +11,8 @@ from sidecars import thread_sidecar
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "python-api.md"
+
+Run = Callable[[str], tuple[str, dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
@@ -28,41 +30,44 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, *arguments: str) -> str:
-    """What a program of the page prints; it is to end well and to complain of nothing."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a program of the page in the page's folder: what it printed, and the names it left."""
+    monkeypatch.chdir(folder)
+
+    def one(code: str) -> tuple[str, dict[str, Any]]:
+        names: dict[str, Any] = {}
+        exec(code, names)  # noqa: S102 the page's own code
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        return printed.out, names
+
+    return one
 
 
-def test_the_page_replays(folder: Path) -> None:
+def test_the_page_replays(run: Run) -> None:
     """The first example goes over a session and counts what came of it."""
-    assert "Counter({" in run(folder, "-c", page_block(PAGE, "replay_it.py"))
+    assert "Counter({" in run(page_block(PAGE, "replay_it.py"))[0]
 
 
-def test_the_page_makes_arrays_and_a_frame(folder: Path) -> None:
+def test_the_page_makes_arrays_and_a_frame(run: Run) -> None:
     """The second one sums signals up in arrays, and outcomes in a frame."""
-    printed = run(folder, "-c", page_block(PAGE, "arrays.py"))
+    printed, _ = run(page_block(PAGE, "arrays.py"))
     assert re.search(r"^\d+ of \d+ signals buy, at a mean of 16\d\d", printed, re.MULTILINE)
     assert "mean_reversion" in printed
 
 
-def test_the_page_tests_without_a_sidecar(folder: Path) -> None:
+def test_the_page_tests_without_a_sidecar(run: Run) -> None:
     """The tests of the page are tests, and pass."""
-    (folder / "test_my_strategy.py").write_text(page_block(PAGE, "test_my_strategy.py"))
-    printed = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_strategy.py")
-    assert "2 passed" in printed
+    _, names = run(page_block(PAGE, "test_my_strategy.py"))
+    tests = [function for name, function in names.items() if name.startswith("test_")]
+    assert len(tests) == 2
+    for test in tests:
+        test()
 
 
-def test_the_page_asks_a_model(folder: Path) -> None:
+def test_the_page_asks_a_model(run: Run) -> None:
     """The last example asks a sidecar that runs, and prints which bytes answered."""
     with thread_sidecar(ROOT / "models") as sidecar:
-        code = page_block(PAGE, "ask.py").replace("127.0.0.1:8001", sidecar.tcp)
-        assert re.search(r"^\[\[.*\]\] 1 [0-9a-f]{64}$", run(folder, "-c", code), re.MULTILINE | re.DOTALL)
+        printed, _ = run(page_block(PAGE, "ask.py").replace("127.0.0.1:8001", sidecar.tcp))
+    assert re.search(r"^\[\[.*\]\] 1 [0-9a-f]{64}$", printed, re.MULTILINE | re.DOTALL)

@@ -1,19 +1,20 @@
 """The README's own code, taken out of it and run."""
 
 import json
-import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 from datetime import datetime, timedelta
+from importlib.metadata import entry_points
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from alpha_panda_runner import Row, Runner
 from readme_blocks import readme_block
-from sidecars import process_sidecar
+from sidecars import thread_sidecar
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,19 +51,10 @@ def replay_command(strategies: str) -> list[str]:
     return [str(BIN / "strategy-client"), *[strategies if word.endswith(".yaml") else word for word in words]]
 
 
-def outcomes(folder: Path, strategy: str) -> dict[str, int]:
-    """What the replay counted for a strategy."""
-    summary = json.loads((folder / "out" / "summary.json").read_text())
+def outcomes(out: Path, strategy: str) -> dict[str, int]:
+    """What a replay counted for a strategy."""
+    summary = json.loads((out / "summary.json").read_text())
     return summary["strategies"][strategy]["outcomes"]
-
-
-def test_the_own_strategy_trades(folder: Path) -> None:
-    """The processor of the README runs in a replay and buys at round numbers."""
-    run(folder, *replay_command("own_strategy.yaml"))
-    counted = outcomes(folder, "round_number")
-    assert counted["BUY"] > 0
-    assert sum(counted.values()) == 400
-    assert "PROCESSOR_ERROR" not in counted
 
 
 def test_the_own_strategy_runs_everywhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +63,10 @@ def test_the_own_strategy_runs_everywhere(folder: Path, monkeypatch: pytest.Monk
     assert len(lines) <= 20
     replayed = replay_command("own_strategy.yaml")
     run(folder, *replayed, "--out", "replayed")
+    counted = outcomes(folder / "replayed", "round_number")
+    assert counted["BUY"] > 0
+    assert sum(counted.values()) == 400
+    assert "PROCESSOR_ERROR" not in counted
     ticks, columns = folder / replayed[2], replayed[replayed.index("--time") :]
     live = (replayed[0], "run", "--source", str(ticks), "--strategies", "own_strategy.yaml", *columns)
     run(folder, *live, "--out", "live")
@@ -94,18 +90,23 @@ def test_the_own_strategy_runs_everywhere(folder: Path, monkeypatch: pytest.Monk
     ]
 
 
-def test_the_own_model_is_served(folder: Path) -> None:
+def test_the_own_model_is_served(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The model of the README is exported, served and asked by its strategy."""
-    done = run(folder, sys.executable, "own_model.py")
-    assert "models/mine.onnx" in done.stdout
+    monkeypatch.chdir(folder)
+    runpy.run_path("own_model.py", run_name="__main__")
+    assert "models/mine.onnx" in capsys.readouterr().out
     run(folder, *replay_command("own_model.yaml"))
-    counted = outcomes(folder, "my_learned_strategy")
+    counted = outcomes(folder / "out", "my_learned_strategy")
     assert set(counted) <= {"BUY", "SELL", "BELOW_THRESHOLD", "WARMING_UP", "OUT_OF_RANGE"}
     assert counted["WARMING_UP"] == 19
     assert sum(counted.values()) == 400
 
 
-def test_the_sidecar_by_itself_does_what_the_page_says() -> None:
+def test_the_sidecar_by_itself_does_what_the_page_says(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Each command of that section runs as it stands there, against a sidecar on the sample models."""
     section = README.split("## The sidecar by itself", 1)[1]
     found = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
@@ -113,17 +114,16 @@ def test_the_sidecar_by_itself_does_what_the_page_says() -> None:
     commands = [shlex.split(line, comments=True) for line in found[1].splitlines()]
     assert commands[0] == ["inference-server", "serve"]
     assert {command[1] for command in commands[1:]} == {"status", "models", "predict", "check"}
-    with process_sidecar(ROOT / "models") as sidecar:
+    monkeypatch.chdir(ROOT)
+    with thread_sidecar(ROOT / "models") as sidecar:
+        monkeypatch.setenv("TICKSERVE_TARGET", sidecar.tcp)
         for program, *arguments in commands[1:]:
-            asked = [sidecar.target if part == "127.0.0.1:8001" else part for part in arguments]
-            done = subprocess.run(
-                [BIN / program, *asked],
-                cwd=ROOT,
-                env={**os.environ, "TICKSERVE_TARGET": sidecar.target},
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-            assert (done.returncode, done.stderr) == (0, ""), (program, asked, done.stderr)
-            assert "es_" in done.stdout
+            asked = [sidecar.tcp if part == "127.0.0.1:8001" else part for part in arguments]
+            monkeypatch.setattr(sys, "argv", [program, *asked])
+            [command] = entry_points(group="console_scripts", name=program)
+            with pytest.raises(SystemExit) as ended:
+                sys.exit(command.load()())
+            printed = capfd.readouterr()
+            assert ended.value.code in (None, 0), (asked, printed)
+            assert printed.err == "", asked
+            assert "es_" in printed.out

@@ -12,8 +12,9 @@ import pytest
 from alpha_panda_runner import Row, Runner
 from alpha_panda_runner import SignalResult as TheirSignalResult
 from fixtures_session import OPENED, walk, write_model
-from sidecars import ProcessSidecar, eventually, process_sidecar, put
+from sidecars import ProcessSidecar, eventually, process_sidecar, put, thread_sidecar
 
+from inference_server.rpc.address import Address
 from strategy_client import InferenceClient, MarketTick, Signal, StrategyRunner
 from strategy_client.bindings import Bindings
 from strategy_client.configuration import StrategyConfig
@@ -47,9 +48,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sidecar(models: Path) -> Iterator[ProcessSidecar]:
-    """A sidecar as a process."""
+    """A sidecar as a process, for all tests that leave it as it was."""
     with process_sidecar(models) as running:
         yield running
 
@@ -137,14 +138,9 @@ def test_twenty_instruments_give_the_signals_of_our_own_runner(
         assert executor.processor.outcomes.total() == len(ticks)
 
 
-def ready(sidecar: ProcessSidecar, runner: Runner, deadline_ms: float) -> Any:
+def ready(target: str, runner: Runner, deadline_ms: float) -> Any:
     """One learned strategy, warm; its processor."""
-    runner.load(
-        [
-            row("ml_mean_reversion", sidecar.target, deadline_ms=deadline_ms),
-            row("momentum", sidecar.target),
-        ]
-    )
+    runner.load([row("ml_mean_reversion", target, deadline_ms=deadline_ms), row("momentum", target)])
     processor = runner.executors["ml_mean_reversion"].processor
     eventually(lambda: answers(processor, runner), "it answers")
     return processor
@@ -160,7 +156,7 @@ def answers(processor: Any, runner: Runner) -> bool:
 
 def test_a_paused_sidecar_costs_one_deadline_then_nothing(sidecar: ProcessSidecar, runner: Runner) -> None:
     """H4: after SIGSTOP one call waits for its deadline, the next are refused; SIGCONT brings answers."""
-    processor = ready(sidecar, runner, 500.0)
+    processor = ready(sidecar.target, runner, 500.0)
     before = processor.outcomes.copy()
     os.kill(sidecar.process.pid, signal.SIGSTOP)
     try:
@@ -179,7 +175,7 @@ def test_a_killed_sidecar_gives_reasons_until_it_is_back(
     """H2: killed, each tick has a reason and none an old answer; started again there are signals, unasked."""
     first = ProcessSidecar(models, tmp_path / "s.sock", tmp_path / "log").wait_ready()
     try:
-        processor = ready(first, runner, DEADLINE_MS)
+        processor = ready(first.target, runner, DEADLINE_MS)
     finally:
         first.stop(signal.SIGKILL)
     before = processor.outcomes.copy()
@@ -190,11 +186,8 @@ def test_a_killed_sidecar_gives_reasons_until_it_is_back(
     assert set(came) <= {"UNAVAILABLE", "BREAKER_OPEN"}
     assert came.total() == 20
     assert not any(each["strategy_id"].startswith("ml_") for each in runner.emitted[emitted:])
-    second = ProcessSidecar(models, tmp_path / "s.sock", tmp_path / "log").wait_ready()
-    try:
+    with thread_sidecar(models, [Address(path=tmp_path / "s.sock")]):
         eventually(lambda: answers(processor, runner), "it answers again")
-    finally:
-        second.stop()
 
 
 def test_a_sidecar_that_comes_later_is_found(
@@ -210,12 +203,9 @@ def test_a_sidecar_that_comes_later_is_found(
     processor = runner.executors["ml_mean_reversion"].processor
     assert not any(answers(processor, runner) for _ in range(30))
     assert set(processor.outcomes) == {"WARMING_UP", "UNAVAILABLE"}
-    sidecar = ProcessSidecar(models, tmp_path / "s.sock", tmp_path / "log").wait_ready()
-    try:
+    with thread_sidecar(models, [Address(path=tmp_path / "s.sock")]):
         eventually(lambda: answers(processor, runner), "it answers")
         assert processor.model is not None
-    finally:
-        sidecar.stop()
 
 
 def test_a_swap_is_named_in_the_next_signal(models: Path, runner: Runner, tmp_path: Path) -> None:
@@ -225,8 +215,8 @@ def test_a_swap_is_named_in_the_next_signal(models: Path, runner: Runner, tmp_pa
     old = own / "up_reversion.onnx"
     put(old, (models / "up_reversion.onnx").read_bytes())
     newer = write_model(tmp_path / "next", "up_reversion", REVERSION, 2, seed=9)
-    with process_sidecar(own) as sidecar:
-        processor = ready(sidecar, runner, DEADLINE_MS)
+    with thread_sidecar(own) as sidecar:
+        processor = ready(sidecar.unix, runner, DEADLINE_MS)
         [before] = {each["metadata"]["digest"] for each in runner.emitted if "digest" in each["metadata"]}
         put(old, newer.read_bytes())
 
