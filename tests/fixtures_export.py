@@ -48,9 +48,14 @@ def sides(returns: NDArray[np.float64], classes: int) -> NDArray[np.int64]:
     return np.searchsorted(edges, returns).astype(np.int64)
 
 
+@cache
+def _session(content: bytes) -> ort.InferenceSession:
+    return ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+
 def answers(path: Path, features: NDArray[np.float64]) -> dict[str, NDArray[np.generic]]:
     """Run the file by ONNX Runtime alone."""
-    session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    session = _session(path.read_bytes())
     names = [output.name for output in session.get_outputs()]
     rows = np.ascontiguousarray(features, dtype=np.float32)
     parts = [session.run(names, {"features": rows[i : i + 1000]}) for i in range(0, len(rows), 1000)]
