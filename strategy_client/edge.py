@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Final
 
 from strategy_client.events import MarketTick, Reason
@@ -62,7 +63,7 @@ class Edge:
         problem = find_price_problem(tick)
         time_s = math.nan if problem is not None else read_time(tick.timestamp)
         if problem is None and math.isnan(time_s):
-            text = f"timestamp {tick.timestamp!r}: expected a datetime with a time zone"
+            text = f"timestamp {_show(tick.timestamp)}: expected a datetime with a time zone"
             problem = Reason.STALE_TICK, text
         if problem is not None:
             self.counts.invalid += 1
@@ -102,11 +103,10 @@ def find_price_problem(tick: MarketTick) -> Problem | None:
     given: object = tick.last_price
     try:
         price = math.nan if isinstance(given, str | bytes | bool) else float(tick.last_price)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # noqa: BLE001 whatever an object raises that is asked for its number, it is none
         price = math.nan
     if not math.isfinite(price):
-        shown = given if isinstance(given, int | float) or type(given).__name__ == "Decimal" else repr(given)
-        return Reason.NON_FINITE, f"price {shown}: expected a finite number"
+        return Reason.NON_FINITE, f"price {_show(given)}: expected a finite number"
     if price <= 0:
         return Reason.OUT_OF_RANGE, f"price {given}: expected more than 0"
     return None
@@ -120,5 +120,13 @@ def read_time(timestamp: datetime) -> float:
     """
     try:
         return timestamp.timestamp() if timestamp.utcoffset() is not None else math.nan
-    except (AttributeError, TypeError, ValueError, OverflowError):
+    except Exception:  # noqa: BLE001 no datetime at all, or a zone of a user's own that raises
         return math.nan
+
+
+def _show(given: object) -> str:
+    plain = isinstance(given, int | float | Decimal)
+    try:
+        return str(given) if plain else repr(given)
+    except Exception:  # noqa: BLE001 Python writes no integer of more than 4,300 digits, for one
+        return f"of type {type(given).__name__}"

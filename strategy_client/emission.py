@@ -1,5 +1,7 @@
 """Which signals of one strategy on one instrument go out: edge trigger and cooldown."""
 
+import math
+
 from strategy_client.configuration import EmissionConfig
 from strategy_client.edge import read_time
 from strategy_client.events import NoSignal, Outcome, Reason, Signal
@@ -16,7 +18,7 @@ class Emission:
 
     def __init__(self) -> None:
         self._holding = ""
-        self._cooling_until_s = 0.0
+        self._cooling_until_s = -math.inf
 
     def __repr__(self) -> str:
         return f"<Emission holding {self._holding or 'nothing'}>"

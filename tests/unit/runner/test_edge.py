@@ -29,6 +29,17 @@ class NoZone(tzinfo):
         """Return nothing."""
 
 
+class Unreadable:
+    """A price of a user's own that raises what nobody expects."""
+
+    def __float__(self) -> float:
+        raise RuntimeError
+
+
+class NoOffset(tzinfo):
+    """A zone that does not say how far it is: Python raises NotImplementedError for it."""
+
+
 def watching(seen: list[list[Any]], length: int = 3) -> StrategyExecutor:
     """Return a strategy that keeps the prices that it was shown."""
     return StrategyExecutor(
@@ -88,8 +99,8 @@ def test_the_hour_that_summer_time_repeats_is_in_order() -> None:
 
 @pytest.mark.parametrize(
     "price",
-    ["100", b"100", None, True, float("nan"), float("inf"), [], object(), 10**400, 1 + 1j],
-    ids=repr,
+    ["100", b"100", None, True, float("nan"), float("inf"), [], object(), 10**400, 1 + 1j, Unreadable()],
+    ids=lambda price: type(price).__name__,
 )
 def test_price_that_is_no_number_is_refused(price: Any) -> None:
     """H6: whatever stands where a price should, the outcome is NON_FINITE and nothing raises."""
@@ -98,6 +109,17 @@ def test_price_that_is_no_number_is_refused(price: Any) -> None:
     assert reasons(outcomes) == [Reason.NON_FINITE] * 2
     assert outcomes[0].detail.endswith("expected a finite number")
     assert runner.counts == TickCounts(taken=1, invalid=1)
+
+
+def test_price_of_too_many_digits_to_be_written_is_refused() -> None:
+    """H6: an integer that Python itself refuses to write out is NON_FINITE, and its type is told."""
+    runner = StrategyRunner([StrategyExecutor(Scripted(buys), config("s"))])
+    (outcome,) = runner.process(replace(tick(1), last_price=10**5_000))
+    assert isinstance(outcome, NoSignal)
+    assert (outcome.reason, outcome.detail) == (
+        Reason.NON_FINITE,
+        "price of type int: expected a finite number",
+    )
 
 
 @pytest.mark.parametrize("price", [100, 100.0, np.float64(100), np.float32(100)], ids=repr)
@@ -120,8 +142,9 @@ def test_price_that_is_a_number_is_taken(price: Any) -> None:
         OPEN.date(),
         OPEN.replace(tzinfo=None),
         OPEN.replace(tzinfo=NoZone()),
+        OPEN.replace(tzinfo=NoOffset()),
     ],
-    ids=repr,
+    ids=["none", "text", "number", "date", "naive", "no-zone", "no-offset"],
 )
 def test_time_that_is_no_instant_is_refused(timestamp: Any) -> None:
     """H6: no datetime, or one without a zone, is STALE_TICK; nothing raises, and the next tick is taken."""

@@ -98,6 +98,14 @@ def test_cooldown(sides: list[str], seconds: list[int], goes_out: list[Any]) -> 
     assert emitted(sides, EmissionConfig(cooldown_s=10), seconds) == goes_out
 
 
+def test_cooldown_begins_with_a_signal() -> None:
+    """Nothing cools down before the first signal, whenever that is: ticks may be of before 1970."""
+    assert emitted(["BUY", "BUY"], EmissionConfig(cooldown_s=10), [-2_000_000_000, -1_999_999_999]) == [
+        "BUY",
+        HOLD,
+    ]
+
+
 @pytest.mark.parametrize(
     ("sides", "goes_out"),
     [
