@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from strategy_client.bindings import Bindings
-from strategy_client.configuration import ConfigurationError, Problem
+from strategy_client.configuration import ConfigurationError, Problem, describe_error
 from strategy_client.drift import DriftCounts
 from strategy_client.emission import Emission
 from strategy_client.events import MarketTick
@@ -62,7 +62,7 @@ class LineUp:
     Made over the line-up before it, it takes over what stays: the histories and rules of emission of each
     executor that is the same object, the features that are still looked at, the newest time of each
     instrument. That line-up stays whole, for the ticks that began with it. Raises ConfigurationError for two
-    strategies of one id, or an instrument that a processor does not support.
+    strategies of one id, an instrument that stands twice or that a processor does not support.
     """
 
     def __init__(
@@ -111,9 +111,13 @@ class LineUp:
                 if name in seen:
                     raise ConfigurationError(Problem("strategy_id", f"{name!r} stands twice"))
                 seen.add(name)
+            taken: set[int] = set()
             for token in executor.config.instrument_tokens:
-                if not executor.processor.supports_instrument(token):
-                    text = f"strategy {executor.strategy_id!r} does not support instrument {token}"
+                twice = f"names instrument {token} twice" if token in taken else ""
+                taken.add(token)
+                problem = twice or _find_token_problem(executor, token)
+                if problem:
+                    text = f"strategy {executor.strategy_id!r} {problem}"
                     raise ConfigurationError(Problem("instrument_tokens", text))
 
     def _count(self, executor: StrategyExecutor) -> None:
@@ -195,6 +199,14 @@ class LineUp:
             row = earlier.rows.get(features.names) if earlier else None
             row = rows[features.names] = FeatureRow(features) if row is None else row
         return row
+
+
+def _find_token_problem(executor: StrategyExecutor, token: int) -> str:
+    try:
+        supported = executor.processor.supports_instrument(token)
+    except Exception as error:  # noqa: BLE001 whatever a user's processor raises is what is wrong with it
+        return f"cannot say whether it supports instrument {token}: {describe_error(error)}"
+    return "" if supported else f"does not support instrument {token}"
 
 
 def _shadow_logic(executor: StrategyExecutor) -> LearnedProcessor | None:

@@ -65,7 +65,8 @@ class StrategyRunner:
     `predictor` and `bindings` serve the learned strategies; without them these get UNAVAILABLE. Their shadows
     are asked through the `shadow_predictor`, which must be another one: so they can neither delay nor break
     the live questions. `now_ns` is a monotonic clock, `wall_ns` the time since the epoch. Raises
-    ConfigurationError for two strategies of one id, or an instrument that a processor does not support.
+    ConfigurationError for two strategies of one id, an instrument that stands twice or that a processor does
+    not support.
     """
 
     def __init__(

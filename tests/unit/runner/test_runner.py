@@ -206,6 +206,26 @@ def test_instrument_that_is_not_supported_is_refused() -> None:
         StrategyRunner([StrategyExecutor(Scripted(buys), config("s", (13,)))])
 
 
+def test_processor_that_cannot_say_what_it_supports_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """H9: what a user's `supports_instrument` raises is told as a problem of the strategy."""
+
+    def supports_instrument(self: Scripted, token: int) -> bool:
+        raise LookupError("no such file\n")
+
+    monkeypatch.setattr(Scripted, "supports_instrument", supports_instrument)
+    told = (
+        r"^instrument_tokens: strategy 's' cannot say .* instrument 1: LookupError: no such file \("
+    )
+    with pytest.raises(ConfigurationError, match=told):
+        StrategyRunner([StrategyExecutor(Scripted(buys), config("s"))])
+
+
+def test_an_instrument_that_stands_twice_is_refused() -> None:
+    """A strategy has one outcome a tick: an instrument named twice would give it two, and two orders."""
+    with pytest.raises(ConfigurationError, match="'s' names instrument 2 twice"):
+        StrategyRunner([StrategyExecutor(Scripted(buys), config("s", (2, 1, 2)))])
+
+
 def test_learned_signal_carries_its_provenance() -> None:
     """A learned signal names model, version, digest, contract, probabilities, features and request."""
     runner, _, _ = learned_runner({"l": LearnedScripted()})
