@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from strategy_client.configuration import EmissionConfig, StrategyConfig
 from strategy_client.events import MarketTick, NoSignal, Outcome, Reason, Signal, SignalResult
+from strategy_client.processors.model import ClassMeanings
 from strategy_client.processors.processor import StrategyProcessor
 
 SIGNAL_TYPES: Final = ("BUY", "SELL", "HOLD")
@@ -30,6 +31,8 @@ class StrategyExecutor:
         self.reconfigure(config)
         self.required_history = processor.get_required_history_length()
         self.counts: Counter[str] = Counter()
+        # What a learned processor was last told, of whichever instrument's binding.
+        self.meanings: ClassMeanings | None = None
         self._errors_logged = 0
 
     def __repr__(self) -> str:

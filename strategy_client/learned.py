@@ -133,14 +133,18 @@ class LearnedStrategy:
             )
         if self._bindings is not None and (answer.digest, answer.version) != (bound.digest, bound.version):
             self._bindings.saw(answer.model, answer.version, answer.digest)
-        if bound is not self._told:  # a later tick, asked before this one was answered, told another
-            problem = self._tell(tick, bound)
-            if problem is not None:
-                return problem
+        problem = self._bind(tick, bound)
+        if problem is not None:
+            return problem
         place = asked.place
-        try:
-            if place.reading is None:
+        if place.reading is None:
+            try:
                 place.reading = self._read(asked, answer)
+            except Exception as error:  # noqa: BLE001 the model's doing, whatever it is: its outputs are not as promised
+                text = f"the answer lacks what the contract promises: {type(error).__name__}: {error}"
+                metadata = {**_source(answer), **provenance}
+                return self.executor.no_signal(tick, Reason.CONTRACT_MISMATCH, text, metadata)
+        try:
             prediction, came_from = place.reading
             provenance = {**came_from, **provenance}
             if self._threshold is not None:
@@ -182,12 +186,22 @@ class LearnedStrategy:
                     return Reason.OUT_OF_RANGE, self._outside(outside)
         return None
 
+    def _bind(self, tick: MarketTick, binding: Bound) -> Outcome | None:
+        # Of one processor, a later tick or another instrument may have told it other meanings meanwhile.
+        if binding.meanings is None or binding.meanings is self.executor.meanings:
+            return None
+        self.executor.meanings = None
+        try:
+            self._processor.bind(binding.meanings)
+        except Exception as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
+            return self.executor.processor_error(tick, error)
+        self.executor.meanings = binding.meanings
+        return None
+
     def _tell(self, tick: MarketTick, binding: Bound) -> Outcome | None:
-        if binding.meanings is not None:
-            try:
-                self._processor.bind(binding.meanings)
-            except Exception as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
-                return self.executor.processor_error(tick, error)
+        problem = self._bind(tick, binding)
+        if problem is not None:
+            return problem
         limit = self._limits.max_model_age
         if limit is None:
             self._stale_after = None

@@ -36,6 +36,7 @@ from strategy_client.predictor.description import (
     OutputMeaning,
 )
 from strategy_client.predictor.port import Answer, Question, Refusal
+from strategy_client.processors.classifier import create_classifier
 from strategy_client.processors.model import ClassMeanings, ModelReference
 from strategy_client.runner import StrategyRunner
 
@@ -213,9 +214,7 @@ def test_processor_that_cannot_say_what_it_supports_is_refused(monkeypatch: pyte
         raise LookupError("no such file\n")
 
     monkeypatch.setattr(Scripted, "supports_instrument", supports_instrument)
-    told = (
-        r"^instrument_tokens: strategy 's' cannot say .* instrument 1: LookupError: no such file \("
-    )
+    told = r"^instrument_tokens: strategy 's' cannot say .* instrument 1: LookupError: no such file \("
     with pytest.raises(ConfigurationError, match=told):
         StrategyRunner([StrategyExecutor(Scripted(buys), config("s"))])
 
@@ -308,12 +307,26 @@ def test_new_version_of_the_same_contract_is_used_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "outputs", [{}, {"label": np.ones(1), "probabilities": np.array([])}, {"probabilities": np.ones((1, 2))}]
+    "outputs",
+    [
+        {},
+        {"label": np.ones(1), "probabilities": np.array([])},
+        {"probabilities": np.ones((1, 2))},
+        {"label": np.ones(1), "probabilities": np.ones(1)},
+    ],
 )
 def test_answer_without_what_the_contract_promises_degrades_only_itself(outputs: dict[str, Any]) -> None:
-    """An output that is missing or empty is PROCESSOR_ERROR, not the end of the loop."""
-    runner, _, _ = learned_runner({"l": LearnedScripted()}, lambda q: yes(q, outputs=outputs))
-    assert reasons(last(runner)) == [Reason.PROCESSOR_ERROR]
+    """An output that is missing, empty or of one number a row is CONTRACT_MISMATCH, and names the bytes."""
+    runner, _, _ = learned_runner(
+        {"l": LearnedScripted()},
+        lambda q: yes(q, outputs=outputs),
+        extra=[StrategyExecutor(Scripted(buys), config("other"))],
+    )
+    refused, other = last(runner)
+    assert reasons([refused, other]) == [Reason.CONTRACT_MISMATCH, "BUY"]
+    assert isinstance(refused, NoSignal)
+    assert refused.detail.startswith("the answer lacks what the contract promises: ")
+    assert refused.metadata["digest"] == "d4"
 
 
 def test_row_beyond_float32_is_not_sent() -> None:
@@ -365,6 +378,31 @@ def test_processor_is_told_the_meanings_once_a_binding() -> None:
     bindings.refresh()
     last(runner, range(1, 8))
     assert processor.bound == [ClassMeanings(("0", "1"), ("SELL", "BUY"))]
+
+
+def test_an_answer_is_read_under_the_meanings_that_it_was_asked_under() -> None:
+    """H5: a tick of another instrument, asked under a new contract meanwhile, turns no BUY into a SELL."""
+    served = contract()
+
+    def answer(question: Question) -> Answer:
+        return yes(question, contract_hash=question.contract_hash)
+
+    processor = create_classifier("c", lambda _: FEATURES, {"model": "m"})
+    wanted = Wanted("l", processor.model, processor.features)
+    bindings = Bindings([wanted], lambda _models: description(served))
+    bindings.refresh()
+    executors = [StrategyExecutor(processor, config("l", (1, 2)))]
+    runner = StrategyRunner(executors, RecordingPredictor(answer), bindings)
+    for token in (1, 2):
+        for each in ticks([1, 2, 3], token):
+            runner.process(each)
+    first = runner.begin(tick(4, token=1, second=4))
+    meanings = (("0", "1"), ("BUY", "SELL"))
+    outputs = (OutputMeaning("probabilities", OutputKind.PROBABILITIES, *meanings),)
+    served = contract(hash="h2", outputs=outputs)
+    bindings.refresh()
+    second = runner.begin(tick(4, token=2, second=4))
+    assert [reasons(runner.finish(pending)) for pending in (first, second)] == [["BUY"], ["SELL"]]
 
 
 @pytest.mark.parametrize("refused", [True, False], ids=["refused", "answered under the new contract"])
