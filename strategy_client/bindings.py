@@ -263,9 +263,11 @@ class Bindings:
                 return
             try:
                 description = self._describe(models)
-            except InferenceError as error:
+            except Exception as error:  # what is no InferenceError is a bug, and must not end the renewing
+                if not isinstance(error, InferenceError):
+                    log.exception("the sidecar's models could not be read")
                 with self._changing:
-                    unreached = Unbound(Reason.UNAVAILABLE, str(error))
+                    unreached = Unbound(Reason.UNAVAILABLE, str(error) or type(error).__name__)
                     self._bindings = {
                         strategy_id: binding if isinstance(binding, Bound) else unreached
                         for strategy_id, binding in self._bindings.items()
@@ -319,7 +321,11 @@ class Bindings:
         if name not in self._described:  # the line-up changed while the sidecar was asked
             return NOT_BOUND_YET
         model = self._described[name]
-        return bind(wanted, Description({name: model} if model is not None else {}, ready=True))
+        try:
+            return bind(wanted, Description({name: model} if model is not None else {}, ready=True))
+        except Exception as error:  # noqa: BLE001 a contract that contradicts itself is its strategies' outcome
+            text = f"model {name!r}: the contract cannot be read: {type(error).__name__}: {error}"
+            return Unbound(Reason.CONTRACT_MISMATCH, text)
 
     def _keep(self) -> None:
         if self._wanted and self._thread.ident is None and not self._closed.is_set():

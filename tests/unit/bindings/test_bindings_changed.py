@@ -13,7 +13,7 @@ from strategy_client.bindings import MAX_DOUBTED, Bindings, Bound, Unbound, Want
 from strategy_client.events import Reason
 from strategy_client.features import FeatureSet
 from strategy_client.predictor.backoff import Backoff, BackoffOptions
-from strategy_client.predictor.description import Description
+from strategy_client.predictor.description import Description, OutputKind, OutputMeaning
 from strategy_client.predictor.status import SidecarUnavailableError
 from strategy_client.processors.model import ModelReference
 
@@ -184,3 +184,37 @@ def test_closed_bindings_start_no_thread(sidecar: Sidecar) -> None:
     bindings.close()
     bindings.change([wanted("a")])
     assert not bindings._thread.is_alive()
+
+
+def test_a_contract_that_contradicts_itself_unbinds_only_its_strategies() -> None:
+    """More classes than meanings, as bits that flip may have it: a mismatch, and the others are bound."""
+    whole = description(contract()).models["m"]
+    torn = OutputMeaning("probabilities", OutputKind.PROBABILITIES, ("0", "1"), ("BUY",))
+    (version,) = description(contract(outputs=(torn,))).models["m"].versions
+    models = {"m": whole, "torn": replace(whole, name="torn", versions=(version,))}
+    bindings = Bindings(
+        [wanted("bad", "torn"), wanted("good")], lambda _models: Description(models, ready=True)
+    )
+    bindings.refresh()
+    assert digest_of(bindings, "good") == "d4"
+    bad = bindings.of("bad")
+    assert isinstance(bad, Unbound)
+    assert bad.reason is Reason.CONTRACT_MISMATCH
+    assert bad.detail.startswith("model 'torn': the contract cannot be read: ValueError: 2 classes")
+
+
+def test_a_description_that_cannot_be_read_does_not_end_the_looking(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever asking the sidecar raises, it is logged, said of who is unbound, and asked again."""
+    monkeypatch.setattr(sidecar, "let_go", None)  # what it raises then is no InferenceError
+    bindings = sidecar.bindings(wanted("a"))
+    bindings.start()
+    eventually(lambda: len(sidecar.looks) > 3, "it is asked again")
+    unread = bindings.of("a")
+    assert isinstance(unread, Unbound)
+    assert unread.reason is Reason.UNAVAILABLE
+    monkeypatch.undo()
+    eventually(lambda: digest_of(bindings) == "d4", "it is bound")
+    bindings.close()
+    assert "the sidecar's models could not be read" in caplog.text
