@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 
@@ -15,6 +16,10 @@ BROKER: Final = "{broker}"
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.]*)://(.*)", re.DOTALL)
 _ESCAPED: Final = "expected / ? and @ in a password as %2F %3F and %40"
 _PASSWORD: Final = re.compile(r"(//[^@:]*:).*@", re.DOTALL)
+# A URL whose :// is mistyped reads as a path.
+_LOGIN: Final = re.compile(r":.*@", re.DOTALL)
+# A login without its @ reads as a host with a port that is no number.
+_NO_PORT: Final = re.compile(r":(?!//|[0-9]+(?:[,/?]|$)).+", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +168,11 @@ def read_place(url: str, where: str, known: str) -> Place:
 
 def _read_file(url: str, where: str, known: str) -> Place:
     path, query = url, ""
+    if not url.startswith(f"{FILE}:") and _LOGIN.search(url) and not Path(url).exists():
+        text = (
+            f"{_LOGIN.sub(':***@', url)!r}: expected {', '.join(f'{name}://' for name in KINDS)} or file:PATH"
+        )
+        raise _wrong(where, text)
     if url.startswith(f"{FILE}:"):
         path, _, query = url.removeprefix(f"{FILE}:").partition("?")
         path = path.removeprefix("//") if path.startswith("///") else path
@@ -199,7 +209,8 @@ def _hosts(url: str, where: str, addresses: str, kind: Kind) -> tuple[tuple[str,
         if found is None or not 0 < port <= 65_535:
             if address not in url.rpartition("@")[2]:
                 raise _wrong(where, f"{_shown(url)}: {_ESCAPED}")
-            raise _wrong(where, f"{_shown(url)}: expected {kind.form}, came {address!r} as HOST:PORT")
+            came = _NO_PORT.sub(":***", address)
+            raise _wrong(where, f"{_shown(url)}: expected {kind.form}, came {came!r} as HOST:PORT")
         hosts.append((found[1] or found[2], port))
     if len(hosts) > 1 and not kind.several_hosts:
         raise _wrong(where, f"{_shown(url)}: expected one HOST:PORT, came {len(hosts)}")
@@ -207,7 +218,7 @@ def _hosts(url: str, where: str, addresses: str, kind: Kind) -> tuple[tuple[str,
 
 
 def _shown(url: str) -> str:
-    return repr(_PASSWORD.sub(r"\1***@", url))
+    return repr(_PASSWORD.sub(r"\1***@", url) if "@" in url else _NO_PORT.sub(":***", url))
 
 
 def _wrong(where: str, text: str) -> ConfigurationError:

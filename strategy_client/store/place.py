@@ -9,6 +9,8 @@ from strategy_client.factory import StrategyFactory
 from strategy_client.store.store import StrategyStore
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+]+://")
+# A URL whose :// is mistyped reads as a path, and its password would be told.
+_LOGIN: Final = re.compile(r":.*@", re.DOTALL)
 
 
 def is_url(place: str) -> bool:
@@ -23,6 +25,9 @@ def open_store(place: str, factory: StrategyFactory | None = None) -> StrategySt
     database of a kind that we read, or where the extra that it needs is not installed.
     """
     factory = factory or StrategyFactory()
+    if not is_url(place) and _LOGIN.search(place) and not Path(place).exists():
+        text = f"{_LOGIN.sub(':***@', place)!r}: expected a file, a folder, sqlite:///FILE or postgresql://…"
+        raise ConfigurationError(Problem("--strategies", text))
     # Each store needs an extra of its own; whoever has one need not have the other.
     try:
         if is_url(place):

@@ -1,6 +1,7 @@
 """What a URL says of a bus, and how a wrong one is told."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_each_part_of_a_url_has_its_place(url: str, place: tuple):
         ("kafka://", f"expected {KAFKA}, came '' as HOST:PORT"),
         ("kafka://h:0", f"expected {KAFKA}, came 'h:0' as HOST:PORT"),
         ("kafka://h:70000", "came 'h:70000' as HOST:PORT"),
-        ("kafka://h:x", "came 'h:x' as HOST:PORT"),
+        ("kafka://h:x", "came 'h:***' as HOST:PORT"),
         ("kafka://a b:1", "came 'a b:1' as HOST:PORT"),
         ("kafka://h/topic", f"kafka://h:9092: expected {KAFKA}, came the path /topic"),
         ("redis://a,b", "expected one HOST:PORT, came 2"),
@@ -91,6 +92,15 @@ def test_a_wrong_part_of_a_url_is_named(url: str, text: str):
         "kafka://u:1/s3cret@h",
         "kafka://u:s3cret?h@h",
         "redis://u:p@s3cret@h:x",
+        "redis://u:s3cret",
+        "redis://u:s3cret/0?stream=s",
+        "nats://a:1,u:s3cret",
+        "redis:/u:s3cret@h",
+        "redis//u:s3cret@h",
+        "redis:u:s3cret@h",
+        " redis://u:s3cret@h",
+        "u:s3cret@h:6379",
+        "//u:s3cret@h",
     ],
 )
 def test_a_password_is_in_no_error(url: str):
@@ -153,3 +163,11 @@ def test_a_missing_library_is_named_with_its_extra(
     for open_end in (lambda: open_inbox(place, newest=True), lambda: open_outbox(place, "paper")):
         with pytest.raises(ConfigurationError, match=f"needs {library}: pip install 'tickserve.{extra}.'"):
             open_end()
+
+
+def test_a_path_that_looks_like_a_login_can_be_a_file(tmp_path: Path):
+    """A file that is there, or that is called one, is a file whatever its name."""
+    path = tmp_path / "9:30@nyse.jsonl"
+    assert read_place(f"file:{path}", "--sink", "sink").path == str(path)
+    path.touch()
+    assert read_place(str(path), "--sink", "sink").path == str(path)

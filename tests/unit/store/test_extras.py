@@ -3,6 +3,11 @@
 import subprocess
 import sys
 
+import pytest
+
+from strategy_client.configuration import ConfigurationError
+from strategy_client.store import open_store
+
 HIDE = """
 import sys
 
@@ -37,3 +42,12 @@ def test_a_database_names_its_extra(tmp_path):
     assert "needs the database extra, tickserve[database]: No module" in said("sqlite:///a.db", "sqlalchemy")
     assert "PostgreSQL needs the database extra" in said("postgresql://h/d", "psycopg")
     assert "cannot be read" in said(f"sqlite:///{tmp_path}/gone.db", "yaml", "psycopg", "watchfiles")
+
+
+@pytest.mark.parametrize("place", ["postgresql:/u:s3cret@h/d", " postgresql://u:s3cret@h/d", "u:s3cret@h/d"])
+def test_a_mistyped_url_shows_no_password(place):
+    """What reads as a path for want of its :// is refused without the password that is in it."""
+    with pytest.raises(ConfigurationError) as raised:
+        open_store(place)
+    assert "s3cret" not in str(raised.value)
+    assert "expected a file, a folder, sqlite:///FILE or postgresql://" in str(raised.value)
