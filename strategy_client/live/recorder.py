@@ -1,5 +1,6 @@
 """The files of a live run, written on a thread of their own: a disk that is slow or full costs no tick."""
 
+import fcntl
 import threading
 from collections import deque
 from collections.abc import Collection
@@ -100,6 +101,8 @@ class Recorder:
                     return
             except OSError as error:
                 self._stop(f"nothing more is recorded: {error}")
+            except Exception as error:  # noqa: BLE001 told: what a processor put into metadata may be unwritable
+                self._stop(f"nothing more is recorded: {type(error).__name__}: {error}", error)
             if self.problem:
                 self.dropped += len(self._waiting)
                 self._waiting.clear()
@@ -118,9 +121,9 @@ class Recorder:
         if self.bytes >= self._max_bytes:
             self._stop(f"nothing more is recorded: the files have their {self._max_bytes / 1024**2:,.0f} MiB")
 
-    def _stop(self, text: str) -> None:
+    def _stop(self, text: str, error: Exception | None = None) -> None:
         self.problem = text
-        self._journal.problem("recording", text)
+        self._journal.problem("recording", text, error=error)
 
     def _give_up(self) -> None:
         try:
@@ -130,14 +133,28 @@ class Recorder:
 
 
 def make_room(folder: Path, names: Collection[str]) -> None:
-    """Move what the run before left under these names into `before`, in the place of the run before that."""
+    """Move what the run before left under these names into `before`, in the place of the run before that.
+
+    Raises OSError, and moves nothing, where a run or replay is writing one of them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     old = [folder / name for name in names if (folder / name).is_file()]
     if not old:
         return
+    for path in old:
+        _refuse_if_written(path)
     before = folder / BEFORE
     before.mkdir(exist_ok=True)
     for name in names:
         (before / name).unlink(missing_ok=True)
     for path in old:
         path.replace(before / path.name)
+
+
+def _refuse_if_written(path: Path) -> None:
+    # Whoever writes one of these files holds a lock on it, which would move away together with the file.
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(f"{path}: another process is writing it") from None

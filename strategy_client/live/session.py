@@ -161,8 +161,8 @@ class LiveRun:
 
     @property
     def failed(self) -> bool:
-        """Whether the loop ended by a bug, or did not come round when it was stopped."""
-        return bool(self.journal.counts.get("loop ended"))
+        """Whether the source failed, or the loop ended by a bug or did not come round when it was stopped."""
+        return bool(self.intake.problem or self.journal.counts.get("loop ended"))
 
     @property
     def files(self) -> Mapping[str, Path]:

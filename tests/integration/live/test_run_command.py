@@ -340,6 +340,24 @@ def test_file_is_run_to_its_end_without_a_sidecar(tmp_path: Path) -> None:
     assert "Traceback" not in run.log
 
 
+def test_feed_that_breaks_is_no_good_end(tmp_path: Path) -> None:
+    """A source that fails on the way ends the run with exit code 1, so that whoever started it knows."""
+    ticks = tmp_path / "t.jsonl"
+    lines = [
+        {"time": f"2024-01-02T09:30:0{second}{zone}", "price": 100} for second, zone in enumerate(["Z", ""])
+    ]
+    ticks.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    strategies = tmp_path / "s.yaml"
+    strategies.write_text(
+        "ticks: {time: time, price: price, token: 1}\n"
+        "strategies: [{strategy_name: a, strategy_type: momentum, instrument_tokens: [1]}]\n"
+    )
+    with running(tmp_path, "--source", ticks, "--strategies", strategies) as run:
+        assert run.process.wait(PATIENCE_S) == 1, run.log
+    assert "the source failed: BadFileError" in run.printed
+    assert re.search(r"1 ticks? in", run.printed)
+
+
 def test_wrong_configuration_is_told_whole_and_refuses_the_start(tmp_path: Path) -> None:
     """H9: each thing that is wrong is one line, of options and files together; exit 2, nothing written."""
     strategies = tmp_path / "s.yaml"

@@ -10,6 +10,8 @@ from sidecars import eventually
 from strategy_client.events import NoSignal, ProcessedTick, Reason, ShadowComparison
 from strategy_client.live.journal import Journal
 from strategy_client.live.recorder import Recorder, make_room
+from strategy_client.live.run_files import RunFiles
+from strategy_client.live.session import FILES
 
 OUTCOME = NoSignal("s", 1, tick(1).timestamp, Reason.HOLD)
 TICK = ProcessedTick(0, tick(1), [OUTCOME], 1)
@@ -143,3 +145,35 @@ def test_new_folder_is_made_and_nothing_else(tmp_path: Path, names: list[str]) -
     """Where no run was before there is no folder of the run before."""
     make_room(tmp_path / "new", names)
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_folder_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
+    """A second run, or a run into the folder of a replay, moves nothing away from whoever writes there."""
+    make_room(tmp_path, FILES)
+    with RunFiles(tmp_path):
+        with pytest.raises(OSError, match=r"signals\.jsonl: another process is writing it"):
+            make_room(tmp_path, FILES)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            "latency.npy",
+            "outcomes.jsonl",
+            "signals.jsonl",
+        ]
+    make_room(tmp_path, FILES)
+    assert [path.name for path in tmp_path.iterdir()] == ["before"]
+
+
+def test_record_that_cannot_be_written_ends_the_record_and_is_told() -> None:
+    """What a user's processor put into metadata may be no JSON at all: told, never a thread that is gone."""
+
+    class Refusing(Files):
+        def took(self, processed: ProcessedTick) -> None:
+            raise TypeError(f"keys must be str, not {type(processed.index).__name__}")
+
+    files, journal = Refusing(), Journal()
+    recorder = Recorder(files, journal)
+    recorder.took(TICK)
+    recorder.start()
+    eventually(lambda: files.closed, "the files are closed")
+    assert recorder.problem == "nothing more is recorded: TypeError: keys must be str, not int"
+    assert journal.counts == {"recording": 1}
+    recorder.close()
