@@ -16,6 +16,9 @@ from fixtures_ticks import OPEN, tick, ticks
 
 from strategy_client import ConfigurationError, MarketTick, Reason, Signal, StrategyConfig, open_replay
 from strategy_client.predictor.channel import TargetError
+from strategy_client.processors.ml_breakout import breakout_features
+from strategy_client.processors.ml_mean_reversion import mean_reversion_features
+from strategy_client.processors.ml_momentum import momentum_features
 from strategy_client.replay import results
 from strategy_client.sources.bad_line import BadFileError
 from strategy_client.store.store import StrategySet
@@ -384,3 +387,40 @@ def test_a_shadow_is_compared(window: int) -> None:
     assert np.isnan(compared["live_probability"][:2]).all()
     assert result.to_frame("comparisons")["strategy_id"].tolist() == ["learned"] * 6
     assert result.counts() == {"learned": Counter(WARMING_UP=2, BUY=4)}
+
+
+@pytest.mark.parametrize(
+    ("strategy_type", "features"),
+    [
+        ("ml_momentum", momentum_features(3)),
+        ("ml_mean_reversion", mean_reversion_features(3)),
+        ("ml_breakout", breakout_features(3)),
+    ],
+)
+def test_default_features_fall_silent_where_the_price_left(
+    strategy_type: str, features: tuple[str, ...]
+) -> None:
+    """All of them hold `price`: above the prices of the training `refuse` is silent, `count` is not."""
+    anything = (-np.inf, np.inf)
+    trained = [(99.0, 104.0) if name == "price" else anything for name in features]
+    parameters = {"model": "m", "lookback_periods": 3, "confidence_threshold": 0.5}
+    strategies = [
+        {
+            **LEARNED,
+            "strategy_name": name,
+            "strategy_type": strategy_type,
+            "parameters": parameters | ({} if name == "left_out" else {"outside_training_range": name}),
+        }
+        for name in ("left_out", "refuse", "count")
+    ]
+    prices = (100, 101, 102, 101, 102, 103, 104, 105, 106)
+    model = FakeModel(features, [0.1, 0.9], training_ranges=trained)
+    with (
+        FakePredictor({"m": model}) as fake,
+        open_replay(ticks(prices), strategies, predictor=fake) as replay,
+    ):
+        counted = replay.run().counts()
+    assert counted["left_out"] == counted["refuse"]
+    assert counted["refuse"]["OUT_OF_RANGE"] == 2
+    assert counted["count"]["OUT_OF_RANGE"] == 0
+    assert counted["count"]["BUY"] == counted["refuse"]["BUY"] + 2
