@@ -9,6 +9,7 @@ import typer
 
 from strategy_client.commands.console import out, progress_of, reporting
 from strategy_client.commands.options import Ca, Certificate, Key, Strategies, Targets, TokenFile, read_file
+from strategy_client.commands.report import report_run
 from strategy_client.configuration import ConfigurationError, Problem, TicksConfig
 from strategy_client.predictor.channel import check_target
 from strategy_client.predictor.security import Security
@@ -101,6 +102,7 @@ def replay(
         with progress_of(limit) as progress:
             summary = Replay(options).run(progress)
         out.print(summary_table(summary), soft_wrap=not out.is_terminal)
+        report_run(out_folder)
 
 
 def _speed(text: str) -> float | None:

@@ -1,15 +1,15 @@
 """`strategy-client report`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from strategy_client.commands.console import out, reporting
-from strategy_client.report.document import write_report
-from strategy_client.report.recorded_folder import read_recording
+from strategy_client.commands.console import err, out, reporting
+from strategy_client.report.document import REPORT_FILE, ReportError, write_report
+from strategy_client.report.recorded_folder import OUTCOMES, RecordingError, read_recording
 
-REPORT_FILE = "report.html"
+MIB: Final = 1024**2
 
 
 def report(
@@ -19,8 +19,27 @@ def report(
     ] = None,
     title: Annotated[str | None, typer.Option(help="What stands at its top.")] = None,
 ) -> None:
-    """Draw a session on one page that needs nothing else: signals, probabilities, reasons, latency, versions."""
+    """Draw a session on one page by itself: signals, probabilities, reasons, latency, versions."""
     with reporting():
-        path = out_file or folder / REPORT_FILE
-        write_report(read_recording(folder), path, title or f"Session {folder.resolve().name}")
-        out.print(str(path), soft_wrap=True)
+        _draw(folder, out_file or folder / REPORT_FILE, title)
+
+
+def report_run(folder: Path, max_bytes: int | None = None) -> None:
+    """Draw a run that has ended, into its own folder. What is in the way of that is told, and fails no run.
+
+    Of more than `max_bytes` of outcomes nothing is drawn: None is no bound.
+    """
+    try:
+        size = (folder / OUTCOMES).stat().st_size
+        if max_bytes is None or size <= max_bytes:
+            _draw(folder, folder / REPORT_FILE, None)
+        else:
+            text = f"{size / MIB:,.0f} MiB of outcomes; draw it by `strategy-client report {folder}`"
+            err.print(f"strategy-client: no {REPORT_FILE} yet: {text}", soft_wrap=True)
+    except (ReportError, RecordingError, OSError) as error:
+        err.print(f"strategy-client: no {REPORT_FILE}: {error}", soft_wrap=True)
+
+
+def _draw(folder: Path, path: Path, title: str | None) -> None:
+    write_report(read_recording(folder), path, title or f"Session {folder.resolve().name}")
+    out.print(str(path), soft_wrap=True)

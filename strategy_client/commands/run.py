@@ -17,6 +17,7 @@ from rich.live import Live
 
 from strategy_client.commands.console import err, out, reporting
 from strategy_client.commands.options import Ca, Certificate, Key, Strategies, TokenFile, find_beside
+from strategy_client.commands.report import report_run
 from strategy_client.configuration import ConfigurationError, Problem, TicksConfig
 from strategy_client.live.closing import closing_lines, summarise_live
 from strategy_client.live.metrics import health_page, metrics_page, ready_page
@@ -41,6 +42,8 @@ SHOW_EVERY_S: Final = 0.5
 LINE_EVERY_S: Final = 30.0
 # A scrape is Python too: it gives the loop its turn after this long, where Python's own would be 5 ms.
 SWITCH_INTERVAL_S: Final = 0.0005
+# A stop must not take long: what grew beyond this is drawn by `strategy-client report`.
+MAX_REPORTED_MIB: Final = 64
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -255,6 +258,8 @@ def _finish(live: LiveRun) -> None:
     out.print(summary_table(summary), soft_wrap=not out.is_terminal)
     for line in closing_lines(live.view):
         out.print(line, soft_wrap=True)
+    if "summary" in live.files:
+        report_run(live.files["summary"].parent, MAX_REPORTED_MIB * MIB)
     if live.failed:
         raise typer.Exit(1)
 

@@ -35,6 +35,7 @@ from strategy_client.replay.replacement import Replacement
 from strategy_client.replay.sidecar import Sidecar, open_sidecar
 from strategy_client.replay.summary import Replaced, Summary, TickLog, summarise
 from strategy_client.replay.window import WINDOW_TICKS, WindowOptions, Windows
+from strategy_client.report.document import REPORT_FILE
 from strategy_client.runner import RunnerOptions, StrategyRunner
 from strategy_client.sources.bad_line import BadFileError, BadLineError, BadLines
 from strategy_client.sources.tick_file import TickFile, merged, open_ticks
@@ -133,11 +134,14 @@ class Replay:
                 shadow_predictor=sidecar.shadows,
             )
             audits = self._open_audit(stack, sidecar.bindings)
-            summary_path, latency_path = (self._options.out / name for name in ("summary.json", LATENCY_FILE))
+            summary_path, latency_path, report_path = (
+                self._options.out / name for name in ("summary.json", LATENCY_FILE, REPORT_FILE)
+            )
             files_written = stack.enter_context(OutcomeFiles(self._options.out))
             # Should this run be cut off, those of a run before would tell of other signals than these.
             summary_path.unlink(missing_ok=True)
             latency_path.unlink(missing_ok=True)
+            report_path.unlink(missing_ok=True)
 
             def report(ticks: int) -> None:
                 progress(ticks, sum(file.progress() for file in files) / len(files))

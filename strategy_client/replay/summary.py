@@ -142,6 +142,13 @@ class Summary:
         return self.ticks / self.seconds if self.seconds else 0.0
 
     @property
+    def latency_note(self) -> str | None:
+        """Why no tick has a latency; None where each has."""
+        if self.latency_us:
+            return None
+        return f"Ticks were asked {self.window} at a time, so none has a latency of its own: see --window 1."
+
+    @property
     def failed_calls(self) -> int:
         """Requests to the sidecar that failed or were not answered in time."""
         return self.calls.failed + self.calls.missed if self.calls else 0
@@ -155,6 +162,7 @@ class Summary:
             "window": self.window,
             "deadline_ms": self.deadline_ms,
             "tick_latency_us": asdict(self.latency_us) if self.latency_us else None,
+            "latency_note": self.latency_note,
             "strategies": {
                 each.strategy_id: {
                     "type": each.strategy_type,

@@ -104,23 +104,42 @@ def model_table(recording: Recording) -> Table | None:
 def shadow_table(recording: Recording) -> Table | None:
     """Return how far each shadow went along with the live model; None where there was none."""
     rows: list[list[str | int | float]] = []
+    sides = np.array([SIDES.index(name) if name in SIDES else -1 for name in recording.outcome_names])
     for track in recording.shadows:
-        both = ~np.isnan(track.live_probability) & ~np.isnan(track.shadow_probability)
-        apart = np.abs(track.live_probability - track.shadow_probability)[both]
-        same = int((track.live == track.shadow).sum())
+        counted = _strategies(recording.summary).get(track.strategy_id, {}).get("shadow", {})
+        apart = counted.get("probability_difference", {})
+        same = int((sides[track.live] == sides[track.shadow]).sum())
         rows.append(
             [
                 track.strategy_id,
                 f"{track.model.model} v{track.model.version}" if track.model else "never answered",
                 len(track.ticks),
                 f"{100 * same / len(track.ticks):.1f} %",
-                f"{apart.mean():.4f}" if len(apart) else "",
-                f"{apart.max():.4f}" if len(apart) else "",
+                f"{apart['mean']:.4f}" if apart.get("compared") else "",
+                f"{apart['largest']:.4f}" if apart.get("compared") else "",
             ]
         )
-    columns = ["strategy", "shadow", "ticks", "same outcome", "mean difference", "largest difference"]
-    note = "The difference is between the two probabilities, where both models answered."
+    columns = ["strategy", "shadow", "ticks", "did the same", "mean difference", "largest difference"]
+    note = (
+        "The same is the same side, or no signal of either. The difference is the largest between the two "
+        "probabilities of one class, where both models answered."
+    )
     return Table("Shadow against live", columns, rows, note) if rows else None
+
+
+def drift_table(summary: Mapping[str, Any]) -> Table | None:
+    """Return which features left the range that their model was trained in; None where none did."""
+    rows: list[list[str | int | float]] = []
+    for strategy_id, strategy in _strategies(summary).items():
+        drift = strategy.get("drift", {})
+        below, above = drift.get("below", {}), drift.get("above", {})
+        rows += [
+            [strategy_id, name, drift["rows"], below.get(name, 0), above.get(name, 0)]
+            for name in sorted({*below, *above})
+        ]
+    columns = ["strategy", "feature", "rows", "below", "above"]
+    note = "Rows in which a feature lay outside of what the model saw in training, on each side."
+    return Table("Features outside of the training range", columns, rows, note) if rows else None
 
 
 def facts_table(summary: Mapping[str, Any]) -> Table | None:
@@ -140,6 +159,12 @@ def replaced_table(summary: Mapping[str, Any]) -> Table | None:
         if rows
         else None
     )
+
+
+def _strategies(summary: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Return what the run counted of each strategy; nothing of a run that was cut off."""
+    strategies: Mapping[str, Mapping[str, Any]] = summary.get("strategies", {})
+    return strategies
 
 
 def _leaves(summary: Mapping[str, Any], keys: Sequence[str]) -> Iterable[tuple[str, int | float]]:

@@ -18,6 +18,7 @@ from strategy_client.report.recording import Recording
 
 NS_PER_S: Final = 1_000_000_000
 US_PER_MS: Final = 1_000
+REPORT_FILE: Final = "report.html"
 
 
 class ReportError(Exception):
@@ -41,8 +42,11 @@ def write_report(recording: Recording, path: Path, title: str) -> None:
         name, end, rest = place.partition("}}")
         written.append(parts[name] + rest if end else place)
     unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_text("".join(written), encoding="utf-8")
-    unfinished.replace(path)
+    try:
+        unfinished.write_text("".join(written), encoding="utf-8")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def payload(recording: Recording, title: str) -> dict[str, Any]:
@@ -52,6 +56,7 @@ def payload(recording: Recording, title: str) -> dict[str, Any]:
         account.outcome_table(counted),
         account.model_table(recording),
         account.shadow_table(recording),
+        account.drift_table(recording.summary),
         account.replaced_table(recording.summary),
         account.facts_table(recording.summary),
     ]
@@ -64,10 +69,16 @@ def payload(recording: Recording, title: str) -> dict[str, Any]:
         "tiles": _tiles(recording, counted),
         "strategies": list(counted),
         "deadline_ms": recording.summary.get("deadline_ms"),
-        "latency_note": recording.summary.get("latency_note", "From a tick's begin to its last outcome."),
+        "latency_note": _latency_note(recording),
         "instruments": instruments,
         "tables": [asdict(table) for table in tables if table is not None],
     }
+
+
+def _latency_note(recording: Recording) -> str:
+    if np.isnan(recording.latency_us).all():
+        return recording.summary.get("latency_note") or "The run wrote no latencies."
+    return "From a tick's begin to its last outcome."
 
 
 def _tiles(recording: Recording, counted: Any) -> list[dict[str, str]]:

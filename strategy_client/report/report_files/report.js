@@ -160,7 +160,8 @@ function drawOutcomes() {
 
 function drawLatency() {
   const { latency } = current;
-  byId("latency-part").hidden = !latency;
+  byId("latency").hidden = !latency;
+  text("latency-note", session.latency_note);
   if (!latency) return;
   const line = (name, values, extra) => ({ type: "scatter", mode: "lines", name, x: latency[axis],
     y: values.map((value) => (value === null ? null : value / 1000)), connectgaps: false,
@@ -177,7 +178,6 @@ function drawLatency() {
     shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: session.deadline_ms, y1: session.deadline_ms,
       line: { color: colour("ink"), dash: "dash", width: 1.5 } });
   }
-  text("latency-note", session.latency_note);
   draw("latency", traces, { shapes, yaxis: { type: "log", ticksuffix: " ms", dtick: 1 } });
 }
 

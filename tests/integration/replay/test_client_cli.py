@@ -66,7 +66,9 @@ def test_replay_without_learned_strategies_needs_no_sidecar(folder: Path) -> Non
         "outcomes.jsonl",
         "summary.json",
         "latency.npy",
+        "report.html",
     }
+    assert done.stdout.splitlines()[-1] == str(folder / "out" / "report.html")
     assert np.load(folder / "out" / "latency.npy").shape == (50,)
 
 
@@ -196,10 +198,24 @@ def test_input_without_ticks_costs_no_earlier_result(folder: Path) -> None:
     arguments = ["replay", folder / "t.csv", "--strategies", folder / "s.yaml", "--out", folder / "out"]
     assert run(*arguments).returncode == 0
     before = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
-    assert len(before) == 4
+    assert len(before) == 5
     for flags in (["--price", "prize"], ["--skip", "50"], ["--time-format", "s"]):
         assert run(*arguments, *flags).returncode == 2
         assert {path.name: path.read_bytes() for path in (folder / "out").iterdir()} == before
+
+
+def test_page_that_cannot_be_made_fails_no_replay(folder: Path) -> None:
+    """Without plotly a replay ends well, says what is missing, and leaves no page of a run before."""
+    (folder / "out").mkdir()
+    (folder / "out" / "report.html").write_text("another run's")
+    (folder / "plotly.py").write_text("raise ModuleNotFoundError('plotly')")
+    done = run("replay", folder / "t.csv", "--strategies", folder / "s.yaml", "--out", folder / "out")
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1] == (
+        "strategy-client: no report.html: a report needs plotly: pip install 'tickserve[client]'"
+    )
+    assert not (folder / "out" / "report.html").exists()
+    assert (folder / "out" / "summary.json").exists()
 
 
 def test_two_replays_do_not_write_one_folder(folder: Path) -> None:

@@ -172,3 +172,53 @@ def test_a_session_without_a_tick_is_a_page_too(tmp_path):
     page = drawn(tmp_path, [])
     assert page["span"] == "No tick."
     assert page["instruments"] == []
+
+
+def test_shadow_agrees_as_the_run_counted(tmp_path):
+    """Two reasons for no signal are the same, two sides are not; the difference is the run's own."""
+    ticks = [(tick, [no_signal("s", tick, Reason.HOLD)]) for tick in market(4)]
+    counted = {"probability_difference": {"compared": 4, "mean": 0.25, "largest": 0.5}}
+    folder = write_session(tmp_path, ticks, summary={"strategies": {"s": {"shadow": counted}}})
+    pairs = [("HOLD", "MODEL_STALE"), ("BUY", "BUY"), ("BUY", "SELL"), ("WARMING_UP", "BUY")]
+    lines = [
+        {"tick": n, "strategy_id": "s", "live": {"outcome": live}, "shadow": {"outcome": shadow}}
+        for n, (live, shadow) in enumerate(pairs)
+    ]
+    (folder / "shadows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    [row] = table(payload(read_recording(folder), "a session"), "Shadow against live")
+    assert (row["ticks"], row["did the same"]) == (4, "50.0 %")
+    assert (row["mean difference"], row["largest difference"]) == ("0.2500", "0.5000")
+    (folder / "summary.json").unlink()
+    [row] = table(payload(read_recording(folder), "a session"), "Shadow against live")
+    assert (row["did the same"], row["mean difference"]) == ("50.0 %", "")
+
+
+def test_features_outside_of_their_range_are_named(tmp_path):
+    """Each feature that left its training range has a row, with the rows seen and those on each side."""
+    ticks = [(tick, [no_signal("s", tick, Reason.HOLD)]) for tick in market(2)]
+    drift = {"rows": 9, "below": {"a": 1}, "above": {"a": 2, "b": 3}}
+    page = drawn(tmp_path, ticks, summary={"strategies": {"s": {"drift": drift}, "t": {}}})
+    rows = [tuple(row.values()) for row in table(page, "Features outside of the training range")]
+    assert rows == [("s", "a", 9, 1, 2), ("s", "b", 9, 0, 3)]
+
+
+def test_page_says_why_there_is_no_latency(tmp_path):
+    """Where ticks were asked together the run's own words stand there; else that it wrote none."""
+    ticks = [(tick, [no_signal("s", tick, Reason.HOLD)]) for tick in market(2)]
+    folder = write_session(tmp_path, ticks, summary={"latency_note": "asked together"})
+    assert payload(read_recording(folder), "")["latency_note"] == "From a tick's begin to its last outcome."
+    (folder / "latency.npy").unlink()
+    assert payload(read_recording(folder), "")["latency_note"] == "asked together"
+    (folder / "summary.json").unlink()
+    assert payload(read_recording(folder), "")["latency_note"] == "The run wrote no latencies."
+
+
+def test_page_that_cannot_be_written_leaves_nothing(tmp_path):
+    """Where the page cannot be put in its place no part of it stays behind."""
+    ticks = [(tick, [no_signal("s", tick, Reason.HOLD)]) for tick in market(2)]
+    folder = write_session(tmp_path / "run", ticks)
+    (folder / "report.html").mkdir()
+    before = sorted(folder.iterdir())
+    with pytest.raises(IsADirectoryError):
+        write_report(read_recording(folder), folder / "report.html", "a session")
+    assert sorted(folder.iterdir()) == before
