@@ -46,14 +46,17 @@ class Instrument:
     newest_s: float = -math.inf
 
     def take(self, tick: MarketTick, time_s: float) -> None:
-        """Take a tick that passed the edge into features and histories."""
+        """Take a tick that passed the edge into histories; its features are worked out apart."""
         self.newest_s = time_s
-        price = float(tick.last_price)
-        for row in self.rows.values():
-            row.update(price)
         for strategy in self.strategies:
             if isinstance(strategy, TraditionalStrategy):
                 strategy.history.append(tick)
+
+    def work_out(self, tick: MarketTick) -> None:
+        """Take a tick that passed the edge into features, once and before the next one is taken."""
+        price = float(tick.last_price)
+        for row in self.rows.values():
+            row.update(price)
 
 
 class LineUp:

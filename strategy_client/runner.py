@@ -45,12 +45,14 @@ class RunnerOptions:
 class PendingTick:
     """A tick between `begin` and `finish`: an outcome, or what was asked, for each strategy."""
 
-    __slots__ = ("answers", "sent_ns", "shadows", "sheet", "slots", "strategies", "tick")
+    __slots__ = ("answers", "instrument", "sent_ns", "shadows", "sheet", "slots", "strategies", "tick")
 
     def __init__(
         self, tick: MarketTick, strategies: Sequence[Strategy], sheet: QuestionSheet | None = None
     ) -> None:
         self.tick = tick
+        # None for a tick that leaves no trace.
+        self.instrument: Instrument | None = None
         self.strategies = strategies
         self.slots: list[Outcome | Asked | None] = [None] * len(strategies)
         self.sheet = QuestionSheet() if sheet is None else sheet
@@ -89,6 +91,8 @@ class StrategyRunner:
         self._edge = Edge(options.max_tick_age_ms, options.max_ahead_s, now_ns, wall_ns)
         self._shadows = Shadows(shadow_predictor, self._deadline_ns, now_ns)
         self._ticks = 0
+        # The last request was not sent: the breaker is open, or there is nobody to ask.
+        self._unsent = False
         self._line_up = LineUp(executors, self._bindings, self._shadow_bindings)
         self._instruments = self._line_up.instruments
 
@@ -158,10 +162,14 @@ class StrategyRunner:
     def begin(self, tick: MarketTick) -> PendingTick:
         """Take a tick up to the point where only the sidecar's answers are missing.
 
-        The learned strategies' questions leave as one request before the traditional strategies run. A
-        second tick may be begun before the first is finished: nothing of a tick depends on an answer.
+        The learned strategies' questions leave as one request before the traditional strategies run; while
+        requests are not even sent, these run first and wait for nothing. A second tick may be begun before
+        the first is finished: nothing of a tick depends on an answer.
         """
-        pending = self.prepare(tick)
+        pending = self._take(tick)
+        if self._unsent:
+            self.decide(pending)
+        self._ask(pending)
         self._send(pending)
         self.decide(pending)
         if pending.shadows is not None:
@@ -175,33 +183,8 @@ class StrategyRunner:
 
         Several ticks may write on one `sheet`, their shadows on another; without one the tick has its own.
         """
-        index = self._ticks
-        self._ticks += 1
-        instrument = self._find(tick)
-        if instrument is None:
-            self._edge.counts.unknown_instrument += 1
-            return PendingTick(tick, (), sheet)
-        self._edge.counts.taken += 1
-        pending = PendingTick(tick, instrument.strategies, sheet)
-        time_s = self._edge.admit(tick, instrument.newest_s)
-        if isinstance(time_s, tuple):
-            self._refuse(pending, *time_s)
-            return pending
-        instrument.take(tick, time_s)
-        stale = self._edge.find_staleness(tick)
-        if stale is not None:
-            self._refuse(pending, *stale)
-            return pending
-        for slot, strategy in enumerate(pending.strategies):
-            if not strategy.executor.enabled:
-                pending.slots[slot] = strategy.executor.no_signal(tick, Reason.DISABLED)
-            elif isinstance(strategy, LearnedStrategy):
-                pending.slots[slot] = strategy.ask(tick, pending.sheet)
-        if instrument.shadows:
-            pending.shadows = PendingShadows(index, tick, shadow_sheet)
-            for shadow in instrument.shadows:
-                if pending.strategies[shadow.slot].executor.enabled:
-                    pending.shadows.ask(shadow)
+        pending = self._take(tick, sheet, shadow_sheet)
+        self._ask(pending)
         return pending
 
     def decide(self, pending: PendingTick) -> None:
@@ -260,6 +243,47 @@ class StrategyRunner:
             executor.count(outcomes[slot])
         return outcomes
 
+    def _take(
+        self, tick: MarketTick, sheet: QuestionSheet | None = None, shadow_sheet: QuestionSheet | None = None
+    ) -> PendingTick:
+        index = self._ticks
+        self._ticks += 1
+        instrument = self._find(tick)
+        if instrument is None:
+            self._edge.counts.unknown_instrument += 1
+            return PendingTick(tick, (), sheet)
+        self._edge.counts.taken += 1
+        pending = PendingTick(tick, instrument.strategies, sheet)
+        time_s = self._edge.admit(tick, instrument.newest_s)
+        if isinstance(time_s, tuple):
+            self._refuse(pending, *time_s)
+            return pending
+        pending.instrument = instrument
+        instrument.take(tick, time_s)
+        stale = self._edge.find_staleness(tick)
+        if stale is not None:
+            self._refuse(pending, *stale)
+            return pending
+        for slot, strategy in enumerate(pending.strategies):
+            if not strategy.executor.enabled:
+                pending.slots[slot] = strategy.executor.no_signal(tick, Reason.DISABLED)
+        if instrument.shadows:
+            pending.shadows = PendingShadows(index, tick, shadow_sheet)
+        return pending
+
+    def _ask(self, pending: PendingTick) -> None:
+        instrument = pending.instrument
+        if instrument is None:
+            return
+        instrument.work_out(pending.tick)
+        for slot, strategy in enumerate(pending.strategies):
+            if pending.slots[slot] is None and isinstance(strategy, LearnedStrategy):
+                pending.slots[slot] = strategy.ask(pending.tick, pending.sheet)
+        if pending.shadows is not None:
+            for shadow in instrument.shadows:
+                if pending.strategies[shadow.slot].executor.enabled:
+                    pending.shadows.ask(shadow)
+
     def _find(self, tick: MarketTick) -> Instrument | None:
         try:
             return self._instruments.get(tick.instrument_token)
@@ -277,3 +301,4 @@ class StrategyRunner:
             pending.answers = self._predictor.submit(
                 pending.sheet.questions(), pending.sent_ns + self._deadline_ns
             )
+            self._unsent = not pending.answers.request_id

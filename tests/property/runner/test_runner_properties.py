@@ -67,12 +67,12 @@ ANSWERS = st.one_of(
 
 
 class Settled:
-    """Answers that are there already."""
+    """Answers that are there already; without a request id nothing was sent."""
 
-    request_id = "r"
     settled = True
 
-    def __init__(self, answers: Sequence[Answer]) -> None:
+    def __init__(self, answers: Sequence[Answer], request_id: str = "r") -> None:
+        self.request_id = request_id
         self._answers = answers
 
     def result(self) -> Sequence[Answer]:
@@ -95,6 +95,30 @@ class Answering:
         """Do nothing."""
 
 
+class Failing(Answering):
+    """A predictor that refuses requests as it is told to, and says whether they were sent."""
+
+    def __init__(
+        self, answer: Callable[[Question], Answer], sent: Sequence[bool], request_id: str = ""
+    ) -> None:
+        super().__init__(answer)
+        self._sent = iter(sent)
+        self._request_id = request_id
+
+    def submit(self, questions: Sequence[Question], deadline_ns: int) -> Settled:
+        """Answer or refuse."""
+        if next(self._sent):
+            return super().submit(questions, deadline_ns)
+        return Settled([Refusal(Reason.BREAKER_OPEN, "open")] * len(questions), self._request_id)
+
+
+def by_row(question: Question) -> Answer:
+    """Answer by the fraction of the price."""
+    buy = float(question.features[0, 1] % 1)
+    outputs = {"label": np.array([1]), "probabilities": np.array([[1 - buy, buy]])}
+    return Prediction(question.model, 1, "d", "h", outputs)
+
+
 def describe(models: Sequence[str]) -> Description:
     """Describe a model of two features under the contract `h`."""
     outputs = (
@@ -108,7 +132,9 @@ def describe(models: Sequence[str]) -> Description:
     return Description({name: ModelDescription(name, (version,), 1) for name in models}, ready=True)
 
 
-def make_runner(answer: Callable[[Question], Answer], tokens: Sequence[int] = TOKENS) -> StrategyRunner:
+def make_runner(
+    answer: Callable[[Question], Answer], tokens: Sequence[int] = TOKENS, predictor: Answering | None = None
+) -> StrategyRunner:
     """Return a runner of two traditional and two learned strategies."""
 
     def config(name: str, kind: str, **parameters: Any) -> StrategyConfig:
@@ -126,7 +152,7 @@ def make_runner(answer: Callable[[Question], Answer], tokens: Sequence[int] = TO
     )
     bindings = Bindings(wanted_models(executors), describe)
     bindings.refresh()
-    return StrategyRunner(executors, Answering(answer), bindings)
+    return StrategyRunner(executors, predictor or Answering(answer), bindings)
 
 
 def said(outcome: Outcome) -> tuple[Any, ...]:
@@ -174,15 +200,29 @@ def test_one_outcome_for_each_strategy_and_tick(ticks: list[MarketTick], data: s
 @given(TICKS)
 def test_instruments_that_take_turns_are_separate_runs(ticks: list[MarketTick]) -> None:
     """ORIGIN defect 1: each instrument's outcomes are those of a runner that sees nothing else."""
-
-    def by_row(question: Question) -> Answer:
-        buy = float(question.features[0, 1] % 1)
-        outputs = {"label": np.array([1]), "probabilities": np.array([[1 - buy, buy]])}
-        return Prediction(question.model, 1, "d", "h", outputs)
-
     together = make_runner(by_row)
     alone = {token: make_runner(by_row, (token,)) for token in TOKENS}
     for tick in ticks:
         outcomes = together.process(tick)
         expected = alone[tick.instrument_token].process(tick) if tick.instrument_token in alone else []
         assert [said(outcome) for outcome in outcomes] == [said(outcome) for outcome in expected]
+
+
+@settings(max_examples=60, deadline=None)
+@given(TICKS, st.lists(st.booleans(), min_size=40, max_size=40), st.sets(st.integers(0, 40)))
+def test_who_goes_first_changes_no_outcome(ticks: list[MarketTick], sent: list[bool], off: set[int]) -> None:
+    """H4: where requests are not sent the traditional strategies decide first, and all say the same.
+
+    Also while strategies are switched off and on.
+    """
+    first = make_runner(by_row, predictor=Failing(by_row, sent))
+    always_after = make_runner(by_row, predictor=Failing(by_row, sent, request_id="r"))
+    for number, tick in enumerate(ticks):
+        for runner in (first, always_after):
+            for executor in runner.executors[:2]:
+                executor.enabled = number not in off
+        came, expected = first.process(tick), always_after.process(tick)
+        assert list(map(said, came)) == list(map(said, expected))
+    assert [each.counts for each in first.executors] == [each.counts for each in always_after.executors]
+    assert first.drift == always_after.drift
+    assert first.counts == always_after.counts

@@ -12,6 +12,7 @@ from fixtures_runner import (
     LearnedScripted,
     RecordingPredictor,
     Scripted,
+    Settled,
     buys,
     config,
     contract,
@@ -29,6 +30,7 @@ from strategy_client.bindings import Bindings, Wanted
 from strategy_client.configuration import ConfigurationError
 from strategy_client.events import MarketTick, NoSignal, Reason, Signal, SignalResult
 from strategy_client.executor import MAX_LOGGED_ERRORS, StrategyExecutor
+from strategy_client.feature_row import FeatureRow
 from strategy_client.features import FeatureSet
 from strategy_client.predictor.backoff import Backoff, BackoffOptions
 from strategy_client.predictor.description import (
@@ -278,6 +280,33 @@ def test_request_leaves_before_the_traditional_ones_run() -> None:
     predictor.events = events
     last(runner)
     assert events[-2:] == ["submit", "traditional"]
+
+
+def test_traditional_ones_run_first_while_requests_are_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """H4: with the breaker open they wait for nothing; a request that is sent goes first."""
+    events: list[str] = []
+    extract = FeatureRow.update
+
+    def update(row: FeatureRow, price: float) -> None:
+        events.append("features")
+        extract(row, price)
+
+    monkeypatch.setattr(FeatureRow, "update", update)
+    notes = Scripted(lambda now, history: events.append("traditional"))
+    runner, predictor, _ = learned_runner(
+        {"l": LearnedScripted()}, extra=[StrategyExecutor(notes, config("t"))]
+    )
+    predictor.events = events
+    last(runner)
+
+    def order(request_id: str) -> list[str]:
+        monkeypatch.setattr(Settled, "request_id", request_id)
+        events.clear()
+        runner.process(tick(103, second=3))
+        return list(events)
+
+    before, after = ["features", "submit", "traditional"], ["traditional", "features", "submit"]
+    assert [order(""), order(""), order("r"), order("r")] == [before, after, after, before]
 
 
 @pytest.mark.parametrize("reason", [Reason.DEADLINE_EXCEEDED, Reason.BREAKER_OPEN, Reason.MODEL_NOT_FOUND])
