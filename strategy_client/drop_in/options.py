@@ -10,7 +10,7 @@ from strategy_client.drop_in.foreign_tick import Zones
 from strategy_client.factory import StrategyFactory
 from strategy_client.processors.parameter import number, read_options, text
 from strategy_client.store.section import Place, Section
-from strategy_client.store.strategy import Parameters, StrategyReader
+from strategy_client.store.strategy import MAX_NAME, Parameters, StrategyReader, read_name
 
 # The other runner reads these out of the same parameters; they are its business.
 RUNNERS_OWN: Final = frozenset({"validator", "max_confidence", "min_quantity", "risk_multiplier"})
@@ -54,7 +54,15 @@ def split_parameters(config: Mapping[str, Any]) -> tuple[DropInOptions, dict[str
         for name, value in config.items()
         if name not in OWN_NAMES and name not in RUNNERS_OWN and name != "strategy_type"
     }
-    return read_options(DropInOptions, own), rest
+    options = read_options(DropInOptions, own)
+    if options.strategy_id is not None:
+        try:
+            read_name(options.strategy_id)
+        except ValueError:
+            came = repr(options.strategy_id)[:MAX_NAME]
+            text = f"expected one line of at most {MAX_NAME} characters, came {came}"
+            raise ConfigurationError(Problem("strategy_id", text)) from None
+    return options, rest
 
 
 class _Origin:

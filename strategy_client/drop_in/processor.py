@@ -6,13 +6,14 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from strategy_client.bindings import Bindings, Bound
-from strategy_client.drop_in.foreign_tick import ForeignTick, read_tick
+from strategy_client.drop_in.foreign_tick import NO_TOKEN, ForeignTick, read_tick
 from strategy_client.drop_in.journal import Journal
 from strategy_client.drop_in.options import DropInOptions
 from strategy_client.drop_in.signal_result import SignalClass, as_result
@@ -97,6 +98,10 @@ class DropInProcessor:
     def _begin(self, tick: ForeignTick, history: Sequence[ForeignTick]) -> "_Begun":
         now_ns = time.monotonic_ns()
         ours = read_tick(tick, self._zones, now_ns)
+        if ours.instrument_token == NO_TOKEN:
+            came = getattr(tick, "instrument_token", None)
+            text = f"instrument_token: expected an integer above 0, came {came!r}"
+            return _Begun(tick, None, self._no_signal(ours, Reason.OUT_OF_RANGE, text))
         runner = self._runners.get(ours.instrument_token)
         if runner is None:
             runner = self._make_runner(ours.instrument_token)
@@ -106,11 +111,9 @@ class DropInProcessor:
         if problem:
             # Its price is part of the series all the same: a feed that catches up leaves no gap in it.
             runner.prepare(ours)
-            stale = NoSignal(
-                self.strategy_id, ours.instrument_token, ours.timestamp, Reason.STALE_TICK, problem
-            )
-            return _Begun(tick, runner, None, stale)
-        return _Begun(tick, runner, runner.begin(ours), None)
+            return _Begun(tick, None, self._no_signal(ours, Reason.STALE_TICK, problem))
+        pending = runner.begin(ours)
+        return _Begun(tick, pending, partial(_only_outcome, runner, pending))
 
     def _prime(
         self, runner: StrategyRunner, tick: ForeignTick, history: Sequence[ForeignTick], now_ns: int
@@ -130,33 +133,43 @@ class DropInProcessor:
             return ""
         return f"the tick is {age_s:.1f} s old, expected at most {self._max_age_s:g}"
 
+    def _no_signal(self, tick: MarketTick | Signal, reason: Reason, detail: str) -> Callable[[], NoSignal]:
+        refused = NoSignal(self.strategy_id, tick.instrument_token, tick.timestamp, reason, detail)
+        return lambda: refused
+
     def _conclude(self, begun: "_Begun") -> Any:
-        if begun.pending is not None:
-            [outcome] = begun.runner.finish(begun.pending)
-        elif begun.refused is not None:
-            outcome = begun.refused
+        outcome = begun.finish()
+        result = None
+        if isinstance(outcome, Signal):
+            try:
+                result = as_result(outcome, self._signal_class)
+            except Exception as error:  # noqa: BLE001 - a class of theirs may check what it is given, and raise anything
+                text = f"signal_result raised {type(error).__name__}: {error}"
+                outcome = self._no_signal(outcome, Reason.INVALID_SIGNAL, text)()
         self.last_outcome = outcome
         self.outcomes[outcome.signal_type if isinstance(outcome, Signal) else outcome.reason.value] += 1
         self._journal.note(outcome)
-        return as_result(outcome, self._signal_class) if isinstance(outcome, Signal) else None
+        return result
 
     def _timed(self, began_ns: int) -> None:
         self.calls += 1
         self.duration_ns += time.monotonic_ns() - began_ns
 
 
+def _only_outcome(runner: StrategyRunner, pending: PendingTick) -> Outcome:
+    [outcome] = runner.finish(pending)
+    return outcome
+
+
 class _Begun:
-    """A tick whose outcome is still to be concluded: by what the runner began, or refused already."""
+    """A tick whose outcome `finish` is still to conclude; `pending` is None where it was refused already."""
 
-    __slots__ = ("pending", "refused", "runner", "tick")
+    __slots__ = ("finish", "pending", "tick")
 
-    def __init__(
-        self, tick: ForeignTick, runner: StrategyRunner, pending: PendingTick | None, refused: NoSignal | None
-    ) -> None:
+    def __init__(self, tick: ForeignTick, pending: PendingTick | None, finish: Callable[[], Outcome]) -> None:
         self.tick = tick
-        self.runner = runner
         self.pending = pending
-        self.refused = refused
+        self.finish = finish
 
 
 class LearnedDropInProcessor(DropInProcessor):
@@ -234,18 +247,10 @@ class LearnedDropInProcessor(DropInProcessor):
         self._begun = None
         row = np.asarray(features, dtype=np.float32)
         if self._row is None or not np.array_equal(row, self._row, equal_nan=True):
-            tick = read_tick(begun.tick, self._zones, began_ns)
+            ours = read_tick(begun.tick, self._zones, began_ns)
             text = f"expected the row of extract_features, came {row.tolist()}"
-            if begun.pending is not None:
-                begun.runner.finish(begun.pending)
-            begun = _Begun(
-                begun.tick,
-                begun.runner,
-                None,
-                NoSignal(
-                    self.strategy_id, tick.instrument_token, tick.timestamp, Reason.CONTRACT_MISMATCH, text
-                ),
-            )
+            begun.finish()
+            begun = _Begun(begun.tick, None, self._no_signal(ours, Reason.CONTRACT_MISMATCH, text))
         result = self._conclude(begun)
         self._timed(began_ns)
         return result

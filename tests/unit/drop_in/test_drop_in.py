@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from strategy_client.drop_in import create_processor as create_any
 from strategy_client.drop_in.journal import MIN_PAUSE_S, Journal
 from strategy_client.drop_in.metrics import register_metrics
 from strategy_client.events import NoSignal, Reason
+from strategy_client.predictor.security import Security, SecurityError
 
 OPEN = datetime(2024, 8, 8, 9, 15, tzinfo=UTC)
 Make = Callable[..., LearnedDropInProcessor]
@@ -172,6 +174,53 @@ def test_a_price_that_nothing_trades_at_is_refused(make: Make, price: object, re
     assert signal.metadata["features"]["return_3"] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("token", [None, "x", 1.5, float("nan"), True, 0, -1])
+def test_a_tick_of_no_instrument_is_refused(token: object) -> None:
+    """H6: what is no instrument's token is refused, not rounded to that of another whose history it mixes."""
+    processor = create_momentum({"lookback_periods": 2, "momentum_threshold": 0.01})
+    feed(processor, 100)
+    odd: Any = tick(Decimal(200), second=1)
+    odd = odd.model_copy(update={"instrument_token": token})
+    assert processor.process_tick(odd, [odd]) is None
+    assert isinstance(processor.last_outcome, NoSignal)
+    assert processor.last_outcome.reason is Reason.OUT_OF_RANGE
+    assert repr(token) in processor.last_outcome.detail
+    assert processor.process_tick(tick(Decimal(100), second=2), []) is None
+    assert processor.outcomes == {"WARMING_UP": 1, "OUT_OF_RANGE": 1, "HOLD": 1}
+
+
+def test_what_is_no_tick_at_all_raises_nothing() -> None:
+    """H6: a thing without the fields of a tick, also among earlier ones, and absurd values are refused."""
+    rule = {"lookback_periods": 2, "momentum_threshold": 0.01}
+    processor = create_momentum({**rule, "timezone": "Asia/Kolkata"})
+    times = (datetime.min, datetime.max)  # noqa: DTZ901 - as wrong as they come
+    ends = [tick(Decimal(100)).model_copy(update={"timestamp": when}) for when in times]
+    long = tick(10**5000)
+    for thing in (None, 5, *ends, long):
+        assert processor.process_tick(thing, [thing]) is None
+    assert processor.process_tick(tick(Decimal(100), token=2), [None, 5, *ends]) is None
+    assert processor.outcomes == {"OUT_OF_RANGE": 2, "STALE_TICK": 2, "NON_FINITE": 1, "WARMING_UP": 1}
+
+
+def test_a_class_of_signals_that_raises_costs_the_signal_only() -> None:
+    """A signal that the runner's own class refuses is INVALID_SIGNAL with what it said; the loop goes on."""
+    given: list[dict[str, Any]] = []
+
+    def once(**fields: Any) -> dict[str, Any]:
+        given.append(fields)
+        if len(given) == 1:
+            raise ValueError("quantity above the limit")
+        return fields
+
+    processor = creator("momentum", once)({"lookback_periods": 2, "momentum_threshold": 0.01})
+    assert feed(processor, 100, 102)[1] is None
+    assert isinstance(processor.last_outcome, NoSignal)
+    assert processor.last_outcome.detail == "signal_result raised ValueError: quantity above the limit"
+    assert processor.process_tick(tick(Decimal(104), second=2), [])["signal_type"] == "BUY"
+    assert processor.outcomes == {"WARMING_UP": 1, "INVALID_SIGNAL": 1, "BUY": 1}
+    assert processor.calls == 3
+
+
 def test_a_time_without_a_zone_needs_one(make: Make) -> None:
     """A timestamp without a zone is refused, and taken where the configuration names the zone (defect 11)."""
     naive = Tick.model_construct(
@@ -299,6 +348,49 @@ def test_a_row_of_somebody_else_is_refused(make: Make) -> None:
     assert processor.outcomes.total() == 3
 
 
+def test_a_row_that_was_changed_is_refused(make: Make) -> None:
+    """The row that was handed out may be written into; asked was another, so it is CONTRACT_MISMATCH."""
+    processor = make()
+    feed(processor, 100, 101)
+    row = processor.extract_features(tick(Decimal(102), second=2), [])
+    row[0] = -1
+    assert processor.predict_signal(row) is None
+    assert processor.outcomes["CONTRACT_MISMATCH"] == 1
+    assert feed(processor, 103)[-1] is None  # older than the tick before: the loop goes on
+    assert processor.outcomes["STALE_TICK"] == 1
+
+
+def test_a_copy_of_the_tick_in_the_history_counts_once() -> None:
+    """The last of the earlier ticks is this one, also where the runner hands over an equal copy of it."""
+    processor = create_momentum({"lookback_periods": 2, "momentum_threshold": 0.01})
+    first = tick(Decimal(100))
+    assert processor.process_tick(first, [first.model_copy()]) is None
+    assert processor.outcomes == {"WARMING_UP": 1}
+
+
+def test_an_endpoint_goes_before_the_environment(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked is the sidecar of the parameters, and only without one that of TICKSERVE_TARGET."""
+    monkeypatch.setenv("TICKSERVE_TARGET", "unix:/nowhere")
+    assert feed(make(), 100, 101, 102)[-1].signal_type == "BUY"
+
+
+def test_security_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Certificates, key and token file come from the variables of the commands; each makes another client."""
+    asked: list[Security] = []
+
+    def refuse(target: str, security: Security) -> None:
+        asked.append(security)
+        raise SecurityError(f"no file for {target}")
+
+    monkeypatch.setitem(create_any.__globals__, "acquire", refuse)
+    names = ("CA", "CERTIFICATE", "KEY", "TOKEN_FILE")
+    for name in names:
+        monkeypatch.setenv(f"TICKSERVE_{name}", f"/{name}")
+    with pytest.raises(ValueError, match="endpoint: no file for localhost:1"):
+        creator("ml_momentum")({"model": "m", "endpoint": "localhost:1"})
+    assert asked == [Security(*(Path(f"/{name}") for name in names))]
+
+
 def test_a_late_answer_reaches_no_tick(make: Make, sidecar: FakeSidecar) -> None:
     """H3: what comes after the deadline of its call is dropped; the next tick has its own answer or none."""
     processor = make(deadline_ms=100)
@@ -382,6 +474,7 @@ def test_a_strategy_nobody_holds_gives_its_client_back(sidecar: FakeSidecar) -> 
         ({"confidence_threshold": 2}, "confidence_threshold: expected a number from 0 to below 1, came 2"),
         ({"deadline_m": 5}, "unknown parameter (did you mean 'deadline_ms'?)"),
         ({"deadline_ms": 0}, "deadline_ms: expected a number above 0, came 0"),
+        ({"strategy_id": "a\nb"}, "strategy_id: expected one line of at most 200 characters, came 'a\\nb'"),
         ({"timezone": "Asia/Calcuta"}, "did you mean 'Asia/Calcutta'?"),
         ({"endpoint": "nowhere"}, "endpoint: target 'nowhere': expected unix:/path or host:port"),
         ({"model": "mm"}, "MODEL_NOT_FOUND: the sidecar knows no model 'mm' (did you mean 'm'?)"),
