@@ -12,6 +12,11 @@ settings.register_profile("searching", derandomize=False)
 settings.load_profile("searching" if os.environ.get("TICKSERVE_SLOW") else "repeatable")
 
 
+def pytest_configure(config):
+    """Let a client's thread draw its jitter while Hypothesis draws a case: it takes that for a strategy's."""
+    config.addinivalue_line("filterwarnings", "ignore:Do not use the .random. module inside strategies")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def state_of_its_own(tmp_path_factory):
     """A sidecar that is told no state folder keeps nothing in that of whoever runs the tests."""

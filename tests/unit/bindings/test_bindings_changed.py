@@ -93,8 +93,10 @@ def test_a_new_strategy_of_a_new_model_is_bound_soon(sidecar: Sidecar) -> None:
     bindings = sidecar.bindings()
     bindings.start()
     assert sidecar.looks == []
+    sidecar.let_go.clear()
     bindings.change([wanted("a")])
     assert bindings.of("a").reason is Reason.UNAVAILABLE  # type: ignore[union-attr]
+    sidecar.let_go.set()
     eventually(lambda: digest_of(bindings) == "d4", "it is bound")
     bindings.close()
 
