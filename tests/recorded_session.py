@@ -11,7 +11,7 @@ import numpy as np
 from fixtures_ticks import OPEN
 
 from strategy_client.events import MarketTick, NoSignal, Outcome, ProcessedTick, Reason, Signal
-from strategy_client.replay.outcome_files import OutcomeFiles
+from strategy_client.recording.outcome_files import OutcomeFiles
 
 DIGESTS = ("a" * 64, "b" * 64)
 

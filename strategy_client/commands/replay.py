@@ -13,9 +13,9 @@ from strategy_client.commands.report import report_run
 from strategy_client.configuration import ConfigurationError, Problem, TicksConfig
 from strategy_client.predictor.channel import check_target
 from strategy_client.predictor.security import Security
+from strategy_client.recording.table import summary_table
 from strategy_client.replay.replacement import Replacement
 from strategy_client.replay.session import DEADLINE_MS, Replay, ReplayOptions
-from strategy_client.replay.table import summary_table
 from strategy_client.replay.window import WINDOW_TICKS
 
 

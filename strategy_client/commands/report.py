@@ -6,8 +6,9 @@ from typing import Annotated, Final
 import typer
 
 from strategy_client.commands.console import err, out, reporting
-from strategy_client.report.document import REPORT_FILE, ReportError, write_report
-from strategy_client.report.recorded_folder import OUTCOMES, RecordingError, read_recording
+from strategy_client.recording.file_names import OUTCOMES, REPORT
+from strategy_client.report.document import ReportError, write_report
+from strategy_client.report.recorded_folder import RecordingError, read_recording
 
 MIB: Final = 1024**2
 
@@ -15,13 +16,13 @@ MIB: Final = 1024**2
 def report(
     folder: Annotated[Path, typer.Argument(help="What a replay or a live run has written.")],
     out_file: Annotated[
-        Path | None, typer.Option("--out", help=f"The file to write, else {REPORT_FILE} in the folder.")
+        Path | None, typer.Option("--out", help=f"The file to write, else {REPORT} in the folder.")
     ] = None,
     title: Annotated[str | None, typer.Option(help="What stands at its top.")] = None,
 ) -> None:
     """Draw a session on one page by itself: signals, probabilities, reasons, latency, versions."""
     with reporting():
-        _draw(folder, out_file or folder / REPORT_FILE, title)
+        _draw(folder, out_file or folder / REPORT, title)
 
 
 def report_run(folder: Path, max_bytes: int | None = None) -> None:
@@ -32,12 +33,12 @@ def report_run(folder: Path, max_bytes: int | None = None) -> None:
     try:
         size = (folder / OUTCOMES).stat().st_size
         if max_bytes is None or size <= max_bytes:
-            _draw(folder, folder / REPORT_FILE, None)
+            _draw(folder, folder / REPORT, None)
         else:
             text = f"{size / MIB:,.0f} MiB of outcomes; draw it by `strategy-client report {folder}`"
-            err.print(f"strategy-client: no {REPORT_FILE} yet: {text}", soft_wrap=True)
+            err.print(f"strategy-client: no {REPORT} yet: {text}", soft_wrap=True)
     except (ReportError, RecordingError, OSError) as error:
-        err.print(f"strategy-client: no {REPORT_FILE}: {error}", soft_wrap=True)
+        err.print(f"strategy-client: no {REPORT}: {error}", soft_wrap=True)
 
 
 def _draw(folder: Path, path: Path, title: str | None) -> None:

@@ -31,7 +31,7 @@ from strategy_client.live.table import Rate, headline, live_table
 from strategy_client.live.view import View
 from strategy_client.predictor.channel import TargetError, check_target
 from strategy_client.predictor.security import Security, SecurityError
-from strategy_client.replay.table import summary_table
+from strategy_client.recording.table import summary_table
 from strategy_client.sinks import open_fan_out
 from strategy_client.sources import open_source
 from strategy_client.sources.bad_line import BadFileError, BadLines

@@ -7,7 +7,7 @@ from typing import Final
 
 from strategy_client.live.account import StrategyAccount
 from strategy_client.live.view import View
-from strategy_client.replay.summary import ModelAnswers, StrategySummary, Summary, TickLatency
+from strategy_client.recording.summary import ModelAnswers, StrategySummary, Summary, TickLatency
 from strategy_client.runner import StrategyRunner
 from strategy_client.shadow import shadow_id
 from strategy_client.sources.bad_line import BadLines

@@ -6,8 +6,8 @@ from typing import Final, Self
 import numpy as np
 
 from strategy_client.events import ProcessedTick, ShadowComparison
-from strategy_client.replay.outcome_files import OutcomeFiles
-from strategy_client.replay.session import LATENCY_FILE
+from strategy_client.recording.file_names import LATENCY
+from strategy_client.recording.outcome_files import OutcomeFiles
 
 NS_BYTES: Final = 8
 
@@ -58,7 +58,7 @@ class RunFiles:
 
     def __init__(self, folder: Path) -> None:
         self._outcomes = OutcomeFiles(folder)
-        self._latency_path = folder / LATENCY_FILE
+        self._latency_path = folder / LATENCY
 
     def __enter__(self) -> Self:
         self._outcomes.__enter__()

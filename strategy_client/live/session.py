@@ -26,7 +26,7 @@ from strategy_client.live.silence import SILENT_AFTER_S, SilenceWatch
 from strategy_client.live.view import Parts, View
 from strategy_client.predictor.endpoints import Endpoints
 from strategy_client.predictor.security import Security
-from strategy_client.replay.session import LATENCY_FILE
+from strategy_client.recording.file_names import LATENCY, OUTCOMES, REPORT, SHADOWS, SIGNALS, SUMMARY
 from strategy_client.runner import RunnerOptions, StrategyRunner
 from strategy_client.sinks.fan_out import FanOut
 from strategy_client.sources.bad_line import BadLines
@@ -41,8 +41,8 @@ FLUSH_S: Final = 5.0
 MS_PER_S: Final = 1_000
 # What a run may leave in its folder, `report` included.
 FILES: Final = (
-    *("signals.jsonl", "outcomes.jsonl", "shadows.jsonl"),
-    *(LATENCY_FILE, "summary.json", "report.html"),
+    *(SIGNALS, OUTCOMES, SHADOWS),
+    *(LATENCY, SUMMARY, REPORT),
 )
 
 
@@ -169,7 +169,7 @@ class LiveRun:
         """What the run writes, by what it holds; the summary is for its end."""
         if self._files is None or self.options.out is None:
             return {}
-        return {**self._files.paths, "summary": self.options.out / "summary.json"}
+        return {**self._files.paths, "summary": self.options.out / SUMMARY}
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until there are no more ticks; False when there may be some after `timeout_s`."""

@@ -14,7 +14,7 @@ from strategy_client.bindings import Unbound
 from strategy_client.live.account import StrategyAccount
 from strategy_client.live.view import View
 from strategy_client.predictor.endpoints import EndpointState
-from strategy_client.replay.table import DIGEST_DIGITS, in_unit
+from strategy_client.recording.table import DIGEST_DIGITS, in_unit
 
 NS_PER_US: Final = 1_000
 US_PER_MS: Final = 1_000

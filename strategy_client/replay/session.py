@@ -28,20 +28,19 @@ from strategy_client.listener import TickListener
 from strategy_client.predictor.security import Security
 from strategy_client.processors.limits import shadow_of
 from strategy_client.processors.processor import LearnedProcessor
+from strategy_client.recording.file_names import LATENCY, REPORT, SUMMARY
+from strategy_client.recording.outcome_files import OutcomeFiles
+from strategy_client.recording.summary import Replaced, Summary
+from strategy_client.replay.closing import TickLog, summarise
 from strategy_client.replay.listeners import Listeners
-from strategy_client.replay.outcome_files import OutcomeFiles
 from strategy_client.replay.pace import Pace
 from strategy_client.replay.replacement import Replacement
 from strategy_client.replay.sidecar import Sidecar, open_sidecar
-from strategy_client.replay.summary import Replaced, Summary, TickLog, summarise
 from strategy_client.replay.window import WINDOW_TICKS, WindowOptions, Windows
-from strategy_client.report.document import REPORT_FILE
 from strategy_client.runner import RunnerOptions, StrategyRunner
 from strategy_client.sources.bad_line import BadFileError, BadLineError, BadLines
 from strategy_client.sources.tick_file import TickFile, merged, open_ticks
 
-# How long each tick took, int64 nanoseconds, shape (ticks,), to be read by numpy.load.
-LATENCY_FILE: Final = "latency.npy"
 DEADLINE_MS: Final = 5_000.0
 PROGRESS_EVERY_TICKS: Final = 256
 
@@ -135,7 +134,7 @@ class Replay:
             )
             audits = self._open_audit(stack, sidecar.bindings)
             summary_path, latency_path, report_path = (
-                self._options.out / name for name in ("summary.json", LATENCY_FILE, REPORT_FILE)
+                self._options.out / name for name in (SUMMARY, LATENCY, REPORT)
             )
             files_written = stack.enter_context(OutcomeFiles(self._options.out))
             # Should this run be cut off, those of a run before would tell of other signals than these.

@@ -18,7 +18,6 @@ from strategy_client.report.recording import Recording
 
 NS_PER_S: Final = 1_000_000_000
 US_PER_MS: Final = 1_000
-REPORT_FILE: Final = "report.html"
 
 
 class ReportError(Exception):

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from strategy_client.recording.file_names import LATENCY, OUTCOMES, SHADOWS, SUMMARY
 from strategy_client.report.recording import (
     NO_MODEL,
     ModelVersion,
@@ -19,10 +20,6 @@ from strategy_client.report.recording import (
     StrategyTrack,
 )
 
-OUTCOMES: Final = "outcomes.jsonl"
-SHADOWS: Final = "shadows.jsonl"
-LATENCY: Final = "latency.npy"
-SUMMARY: Final = "summary.json"
 NS_PER_US: Final = 1_000
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

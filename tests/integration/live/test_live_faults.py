@@ -18,7 +18,7 @@ from sidecars import ProcessSidecar, eventually, process_sidecar
 from strategy_client.audit import AuditLog, AuditOptions
 from strategy_client.configuration import StrategyConfig
 from strategy_client.live.session import LiveRun
-from strategy_client.replay.session import LATENCY_FILE
+from strategy_client.recording.file_names import LATENCY
 from strategy_client.sinks import open_fan_out
 from strategy_client.store import open_store
 
@@ -96,7 +96,7 @@ def test_paused_sidecar_costs_one_deadline_and_no_traditional_signal(sidecar: Pr
 
 def test_full_disk_under_the_record_costs_the_record(tmp_path: Path) -> None:
     """The disk of --out has no room: the record ends, which is told; each tick has its outcome."""
-    (tmp_path / LATENCY_FILE).symlink_to("/dev/full")
+    (tmp_path / LATENCY).symlink_to("/dev/full")
     source = PushSource()
     with live_run(SetStore(buyer()), source, tmp_path) as live:
         told = listened(live)

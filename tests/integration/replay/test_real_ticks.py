@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from model_export import export_model
 from strategy_client.factory import StrategyFactory
 from strategy_client.features import FeatureSet
+from strategy_client.recording.summary import Summary
 from strategy_client.replay.session import Replay, ReplayOptions
-from strategy_client.replay.summary import Summary
 from strategy_client.sinks.jsonl import VARYING
 from strategy_client.store.strategy_file import read_strategies
 

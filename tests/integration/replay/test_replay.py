@@ -28,10 +28,10 @@ from strategy_client.factory import StrategyFactory
 from strategy_client.predictor.breaker import BreakerState
 from strategy_client.predictor.client import InferenceClient
 from strategy_client.predictor.description import Description, ModelDescription
+from strategy_client.recording.summary import Summary
+from strategy_client.recording.table import summary_table
 from strategy_client.replay.replacement import Replacement
 from strategy_client.replay.session import Replay, ReplayOptions, Sidecar
-from strategy_client.replay.summary import Summary
-from strategy_client.replay.table import summary_table
 from strategy_client.sidecar.own_sidecar import OwnSidecar
 from strategy_client.sinks.jsonl import VARYING
 from strategy_client.store.strategy_file import read_strategies

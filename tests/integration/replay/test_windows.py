@@ -23,9 +23,9 @@ from real_ticks import NSE_DAYS, RealTick, binance_trades, needs_real_ticks, nse
 from sidecars import process_sidecar
 
 from strategy_client.factory import StrategyFactory
+from strategy_client.recording.summary import Summary
 from strategy_client.replay.replacement import Replacement
 from strategy_client.replay.session import Replay, ReplayOptions
-from strategy_client.replay.summary import Summary
 from strategy_client.sinks.jsonl import VARYING
 from strategy_client.store.strategy_file import read_strategies
 

@@ -7,12 +7,12 @@ from fixtures_ticks import tick
 
 from strategy_client.events import NoSignal, ProcessedTick, Reason
 from strategy_client.live.run_files import LatencyFile, RunFiles
-from strategy_client.replay.session import LATENCY_FILE
+from strategy_client.recording.file_names import LATENCY
 
 
 def test_latency_file_is_whole_after_each_flush(tmp_path: Path) -> None:
     """It can be read while it grows, each tick at its index; where nobody looked at a tick there is 0."""
-    path = tmp_path / LATENCY_FILE
+    path = tmp_path / LATENCY
     file = LatencyFile(path)
     file.add(0, 5)
     file.flush()
@@ -37,5 +37,5 @@ def test_files_are_those_of_a_replay(tmp_path: Path) -> None:
         size = files.flush()
         assert size == sum(path.stat().st_size for path in tmp_path.iterdir())
         names = {path.name for path in files.paths.values()}
-    assert names == {"outcomes.jsonl", "signals.jsonl", LATENCY_FILE}
-    assert np.load(tmp_path / LATENCY_FILE).tolist() == [7]
+    assert names == {"outcomes.jsonl", "signals.jsonl", LATENCY}
+    assert np.load(tmp_path / LATENCY).tolist() == [7]

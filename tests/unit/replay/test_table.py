@@ -8,8 +8,8 @@ from rich.console import Console
 
 from strategy_client.edge import TickCounts
 from strategy_client.predictor.connection import PredictorCounts
-from strategy_client.replay.summary import ModelAnswers, Replaced, StrategySummary, Summary, TickLatency
-from strategy_client.replay.table import summary_table
+from strategy_client.recording.summary import ModelAnswers, Replaced, StrategySummary, Summary, TickLatency
+from strategy_client.recording.table import summary_table
 
 LONG = "a_learned_strategy_with_a_name_that_goes_on_and_on_and_on"
 OUTCOMES = {

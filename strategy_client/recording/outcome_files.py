@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from strategy_client.events import ProcessedTick, ShadowComparison, Signal
+from strategy_client.recording.file_names import OUTCOMES, SHADOWS, SIGNALS
 from strategy_client.sinks.jsonl import JsonLinesFile, OutcomeLines, ShadowRecords, signal_record
 
 
@@ -18,8 +19,8 @@ class OutcomeFiles:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.paths = {name: folder / f"{name}.jsonl" for name in ("signals", "outcomes")}
-        self._shadows_path = folder / "shadows.jsonl"
+        self.paths = {"signals": folder / SIGNALS, "outcomes": folder / OUTCOMES}
+        self._shadows_path = folder / SHADOWS
         self._shadows: JsonLinesFile | None = None
         self._lines = OutcomeLines()
         self._shadow_records = ShadowRecords()

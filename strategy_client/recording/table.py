@@ -1,4 +1,4 @@
-"""A replay's summary as tables for a person. Needs rich."""
+"""A run's summary as tables for a person. Needs rich."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 
-from strategy_client.replay.summary import StrategySummary, Summary
+from strategy_client.recording.summary import StrategySummary, Summary
 from strategy_client.shadow import shadow_id
 
 DIGEST_DIGITS: Final = 12
