@@ -1,11 +1,17 @@
 """What a caller in Python gives a replay: strategies and ticks, in whatever form they are at hand."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from strategy_client.configuration import ConfigurationError, Problem, StrategyConfig, TicksConfig
+from strategy_client.configuration import (
+    ConfigurationError,
+    Problem,
+    StrategyConfig,
+    TicksConfig,
+    did_you_mean,
+)
 from strategy_client.events import MarketTick
 from strategy_client.factory import StrategyFactory
 from strategy_client.sources.bad_line import BadFileError, BadLines, FieldError
@@ -44,6 +50,9 @@ def read_given_strategies(given: StrategiesGiven, factory: StrategyFactory) -> S
             return store.read()
         finally:
             store.close()
+    if not _is_any(given, Mapping, Iterable):
+        text = f"expected a file, a URL, or mappings, came {type(given).__name__}"
+        raise ConfigurationError(Problem("strategies", text))
     items = [given] if isinstance(given, Mapping) else list(given)
     reader = StrategyReader(factory)
     problems: list[Problem] = []
@@ -87,14 +96,19 @@ def _read_frame(
 ) -> Iterator[MarketTick]:
     names = [str(name) for name in frame.columns]
     # A frame whose index is the time is as common as one with a column of it.
-    if columns.time not in names and columns.time == str(frame.index.name or TicksConfig().time):
+    if columns.time not in names and columns.time in frame.index.names:
+        # Of an index of several levels the others may be needed too, the instrument for one.
+        frame = frame.reset_index()
+        names = [str(name) for name in frame.columns]
+    elif columns.time not in names and frame.index.names == [None] and columns.time == TicksConfig().time:
         frame = frame.rename_axis(columns.time).reset_index()
         names = [str(name) for name in frame.columns]
     reader = RecordReader(columns, tokens, names)
     read = {role: frame[name] for role, name in reader.columns.items()}
     if getattr(read["time"].dtype, "kind", "") == "M" or hasattr(read["time"].dtype, "tz"):
         # A datetime holds microseconds; what is finer is cut off.
-        read["time"] = [moment.to_pydatetime(warn=False) for moment in read["time"]]
+        moments = zip(read["time"], read["time"].isna(), strict=True)
+        read["time"] = [None if missing else moment.to_pydatetime(warn=False) for moment, missing in moments]
     return _read_rows(reader, read, bad)
 
 
@@ -113,6 +127,11 @@ def _checked(ticks: Iterable[Any]) -> Iterator[MarketTick]:
         if not isinstance(tick, MarketTick):
             raise BadFileError(f"ticks[{index}]: expected a MarketTick, came {type(tick).__name__}")
         yield tick
+
+
+def _is_any(given: object, *kinds: type[Any]) -> bool:
+    # What a notebook gives was looked at by no type checker.
+    return isinstance(given, kinds)
 
 
 def _plain(item: object) -> object:
@@ -135,7 +154,15 @@ def columns_of(given: TicksConfig | Mapping[str, Any] | None, strategies: Strate
         return base
     if isinstance(given, TicksConfig):
         return given
-    try:
-        return replace(base, **given)
-    except TypeError as error:
-        raise ConfigurationError(Problem("columns", str(error))) from None
+    if not _is_any(given, Mapping):
+        text = f"expected a TicksConfig or a mapping, came {type(given).__name__}"
+        raise ConfigurationError(Problem("columns", text))
+    known = [field.name for field in fields(TicksConfig)]
+    unknown = [str(name) for name in given if name not in known]
+    if unknown:
+        problems = (
+            Problem(f"columns.{name}", f"unknown key{did_you_mean(name, known)}; known: {', '.join(known)}")
+            for name in unknown
+        )
+        raise ConfigurationError(*problems)
+    return replace(base, **given)

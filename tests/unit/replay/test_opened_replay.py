@@ -256,6 +256,7 @@ def test_ticks_come_in_many_forms(tmp_path: Path) -> None:
         ([path], None),
         (as_frame(), None),
         (as_frame().set_index("timestamp"), None),
+        (as_frame().set_index(["instrument_token", "timestamp"]), None),
         (as_frame(timestamp=naive), {"timezone": "Asia/Kolkata"}),
         (as_frame().rename(columns={"last_price": "Price"}), {"price": "Price", "token": 1}),
         (as_frame(timestamp=[str(OPEN + timedelta(seconds=second)) for second in range(6)]), None),
@@ -273,6 +274,18 @@ def test_other_instruments_of_a_frame_are_left_out() -> None:
         assert len(seen(replay)) == 4
         assert replay.bad.count == 2
         assert str(replay.bad.first[1]).startswith("frame:3: last_price: expected a finite number above 0")
+
+
+@pytest.mark.parametrize("missing", [0, 2])
+def test_a_row_without_a_time_is_no_tick(missing: int) -> None:
+    """A frame's NaT is a bad line of its own, named with its row, wherever it stands."""
+    times = pd.date_range(OPEN, periods=6, freq="s").to_series().reset_index(drop=True)
+    times[missing] = pd.NaT
+    with open_replay(as_frame(timestamp=times), [RULE]) as replay:
+        assert len(seen(replay)) == 5
+        assert [str(each).split(",")[0] for each in replay.bad.first] == [
+            f"frame:{missing}: timestamp: expected an ISO 8601 time"
+        ]
 
 
 def test_strategies_come_in_many_forms(tmp_path: Path) -> None:
@@ -309,7 +322,18 @@ def test_strategies_come_in_many_forms(tmp_path: Path) -> None:
         ({"ticks": [1, 2]}, BadFileError, r"ticks\[0\]: expected a MarketTick, came int"),
         ({"ticks": "none.csv"}, BadFileError, "none.csv: expected a file of ticks, there is none"),
         ({"ticks": as_frame(), "columns": {"price": "P"}}, BadFileError, "column 'P' is missing"),
-        ({"columns": {"prize": "P"}}, ConfigurationError, "columns: .*'prize'"),
+        (
+            {"columns": {"prize": "P"}},
+            ConfigurationError,
+            r"columns.prize: unknown key \(did you mean 'price'\?\)",
+        ),
+        ({"columns": 5}, ConfigurationError, "columns: expected a TicksConfig or a mapping, came int"),
+        (
+            {"strategies": None},
+            ConfigurationError,
+            "strategies: expected a file, a URL, or mappings",
+        ),
+        ({"skip": -1}, ConfigurationError, "expected skip >= 0 and limit >= 1, came -1, None"),
         ({"target": "nowhere"}, TargetError, "target 'nowhere': expected unix:/path or host:port"),
         (
             {"target": "unix:/s", "models": "m"},
