@@ -52,7 +52,7 @@ class StrategyExecutor:
             return self.no_signal(tick, Reason.WARMING_UP)
         try:
             return self.outcome_of(tick, self.processor.process_tick(tick, history))
-        except Exception as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
+        except (Exception, SystemExit) as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
             return self.processor_error(tick, error)
 
     def outcome_of(
@@ -101,7 +101,7 @@ class StrategyExecutor:
         )
 
     def processor_error(
-        self, tick: MarketTick, error: Exception, metadata: Mapping[str, Any] | None = None
+        self, tick: MarketTick, error: BaseException, metadata: Mapping[str, Any] | None = None
     ) -> NoSignal:
         """Log what the processor raised, with its traceback, and return the outcome."""
         if self._errors_logged < MAX_LOGGED_ERRORS:

@@ -151,7 +151,7 @@ class LearnedStrategy:
                 provenance["confidence_threshold"] = self._threshold
             result = self._processor.interpret(tick, asked.row, prediction)
             return self.executor.outcome_of(tick, result, provenance)
-        except Exception as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
+        except (Exception, SystemExit) as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
             return self.executor.processor_error(tick, error, {**_source(answer), **provenance})
 
     def _read(self, asked: Asked, answer: Prediction) -> tuple[PredictionRow, dict[str, Any]]:
@@ -193,7 +193,7 @@ class LearnedStrategy:
         self.executor.meanings = None
         try:
             self._processor.bind(binding.meanings)
-        except Exception as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
+        except (Exception, SystemExit) as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
             return self.executor.processor_error(tick, error)
         self.executor.meanings = binding.meanings
         return None

@@ -83,7 +83,8 @@ class LiveLoop:
         index, self.ticks = self.ticks, self.ticks + 1
         try:
             outcomes = self._runner.process(tick)
-        except Exception as error:  # noqa: BLE001 told: a tick that fails is one tick, not the session
+        # A user's sys.exit() would end this thread, and with it the session, without a word.
+        except BaseException as error:  # noqa: BLE001 told: a tick that fails is one tick, not the session
             self.failed += 1
             self._journal.problem("runner", f"tick {index} has no outcome: {error!r}", error=error)
             return

@@ -16,6 +16,8 @@ from typing import Any, Final, Self
 from strategy_client.events import MarketTick, Outcome, ShadowComparison, Signal
 
 BUFFER_BYTES: Final = 1_048_576
+# How deep a user's metadata is written.
+MAX_DEPTH: Final = 32
 # Fields of a signal's metadata that differ between two runs.
 VARYING: Final = ("latency_us", "request_id")
 # What an answer came from, in the fields of an outcome's metadata.
@@ -173,8 +175,9 @@ def _brief(outcome: Outcome) -> dict[str, Any]:
 def _dumps(record: Mapping[str, Any]) -> str:
     try:
         return json.dumps(record, separators=(",", ":"), default=_plain, allow_nan=False)
-    except ValueError:
-        return json.dumps(_without_nan(record), separators=(",", ":"), default=_plain, allow_nan=False)
+    # What is not finite, a key that is no text, what holds itself.
+    except (ValueError, TypeError, RecursionError):
+        return json.dumps(_writable(record), separators=(",", ":"), default=_plain, allow_nan=False)
 
 
 def _plain(value: object) -> object:
@@ -186,11 +189,19 @@ def _plain(value: object) -> object:
     return str(value)
 
 
-def _without_nan(value: object) -> Any:
+def _writable(value: object, depth: int = MAX_DEPTH) -> Any:
+    if isinstance(value, dict | list | tuple) and not depth:
+        return "..."
     if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
+        return {_key(key): _writable(each, depth - 1) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
+        return [_writable(each, depth - 1) for each in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _key(key: object) -> str | int | float | None:
+    if isinstance(key, float) and not math.isfinite(key):
+        return str(key)
+    return key if isinstance(key, str | int | float) or key is None else str(key)

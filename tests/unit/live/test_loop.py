@@ -93,14 +93,15 @@ def test_listener_that_raises_takes_nothing_from_the_others() -> None:
     assert journal.counts == {"listener": 2}
 
 
-def test_runner_that_raises_costs_one_tick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug of the runner itself is told and counted, and the next tick is taken."""
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), SystemExit(3), KeyboardInterrupt()])
+def test_runner_that_raises_costs_one_tick(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug of the runner itself is told and counted, and the next tick is taken: no end without a word."""
     loop, told, journal = looping(Queue(tick(1), tick(2), ended=True))
     process = loop._runner.process
 
     def fail_once(given: MarketTick) -> object:
         if given.last_price == 1:
-            raise RuntimeError("a bug")
+            raise error
         return process(given)
 
     monkeypatch.setattr(loop._runner, "process", fail_once)
@@ -110,12 +111,15 @@ def test_runner_that_raises_costs_one_tick(monkeypatch: pytest.MonkeyPatch) -> N
     assert journal.counts == {"runner": 1}
 
 
-def test_processor_that_raises_degrades_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3)])
+def test_processor_that_raises_degrades_only_itself(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """H8: one strategy's tick is PROCESSOR_ERROR, another's its signal, on every tick."""
 
     def fail(given: MarketTick) -> None:
         if given.last_price == 2:
-            raise ValueError("no")
+            raise error
 
     strategies = [
         buyer("first"),

@@ -10,7 +10,7 @@ import pytest
 from fixtures_ticks import tick
 
 from strategy_client.events import NoSignal, Outcome, Reason, Signal
-from strategy_client.sinks.jsonl import JsonLinesFile, OutcomeLines, signal_record
+from strategy_client.sinks.jsonl import MAX_DEPTH, JsonLinesFile, OutcomeLines, signal_record
 
 NOW = tick("100.10")
 SIGNAL = Signal("s", 1, "BUY", 0.5, 10, NOW.last_price, NOW.timestamp, {"b": 1, "a": 2})
@@ -91,6 +91,20 @@ def test_metadata_of_any_type_is_written_as_json(tmp_path: Path) -> None:
         "array": [0, 1],
         "time": "2024-08-08 09:15:00+00:00",
     }
+
+
+def test_metadata_that_is_no_json_at_all_is_written_as_far_as_it_goes(tmp_path: Path) -> None:
+    """Keys that are no text become text, and what holds itself ends somewhere."""
+    circle: dict[str, object] = {}
+    circle["circle"] = circle
+    with JsonLinesFile(tmp_path / "s.jsonl") as file:
+        file.write({"metadata": {(1, 2): 3, float("nan"): 4}})
+        file.write(circle)
+    first, second = map(json.loads, (tmp_path / "s.jsonl").read_text().splitlines())
+    assert first["metadata"] == {"(1, 2)": 3, "nan": 4}
+    for _ in range(MAX_DEPTH):
+        second = second["circle"]
+    assert second == "..."
 
 
 def test_file_is_written_anew_by_one_at_a_time(tmp_path: Path) -> None:
