@@ -282,6 +282,7 @@ def test_session_with_everything_that_happens_in_one(  # noqa: PLR0915 one sessi
         identity(each) for each in signals if each["strategy_id"] == "momentum"
     ]
 
+    assert "Tick latency against the deadline" in (tmp_path / "out" / "report.html").read_text()
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["ticks"] == sent == metrics["tickserve_client_ticks_total"]
     for name, strategy in summary["strategies"].items():
