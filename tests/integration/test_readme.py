@@ -99,7 +99,9 @@ def test_the_own_model_is_served(
     assert "models/mine.onnx" in capsys.readouterr().out
     run(folder, *replay_command("own_model.yaml"))
     counted = outcomes(folder / "out", "my_learned_strategy")
-    assert set(counted) <= {"BUY", "SELL", "BELOW_THRESHOLD", "WARMING_UP", "OUT_OF_RANGE"}
+    assert set(counted) <= {"BUY", "SELL", "BELOW_THRESHOLD", "WARMING_UP"}
+    assert counted["BUY"] > 0
+    assert counted["SELL"] > 0
     assert counted["WARMING_UP"] == 19
     assert sum(counted.values()) == 400
 
