@@ -64,7 +64,7 @@ class EmissionConfig:
     """Which of a strategy's signals go out; as it stands, all of them.
 
     With `edge_trigger` a signal goes out once, and again only when its condition has lapsed in between.
-    `cooldown_s` is in seconds of the ticks' own time, counted from a signal that went out, on each instrument.
+    `cooldown_s` is in seconds of the ticks' own time, from a signal that went out, on each instrument.
     Raises ValueError for a cooldown that is negative or not finite.
     """
 

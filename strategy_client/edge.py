@@ -35,21 +35,23 @@ class TickCounts:
 class Edge:
     """Judges ticks, and counts what it notices.
 
-    `max_age_ms` is how long ago a live tick may have been received, `max_ahead_s` how far its time may be
-    ahead of the wall clock; None asks for neither. Both hold for ticks with `received_ns` only: a recorded
-    one is of its own time. `now_ns` is the monotonic clock of `received_ns`, `wall_ns` the time since the
-    epoch.
+    `max_age_ms` is how long ago a live tick may have been received, `max_behind_s` and `max_ahead_s` how far
+    its time may be behind and ahead of the wall clock; None asks for nothing. All hold for ticks with
+    `received_ns` only: a recorded one is of its own time. `now_ns` is the monotonic clock of `received_ns`,
+    `wall_ns` the time since the epoch.
     """
 
     def __init__(
         self,
         max_age_ms: float | None,
+        max_behind_s: float | None,
         max_ahead_s: float | None,
         now_ns: Callable[[], int],
         wall_ns: Callable[[], int],
     ) -> None:
         self.counts = TickCounts()
         self._max_age_ns = None if max_age_ms is None else int(max_age_ms * NS_PER_MS)
+        self._max_behind_s = max_behind_s
         self._max_ahead_s = max_ahead_s
         self._now_ns = now_ns
         self._wall_ns = wall_ns
@@ -83,17 +85,33 @@ class Edge:
     def find_staleness(self, tick: MarketTick) -> Problem | None:
         """Return why no signal may come of a tick that is true market data all the same; None when one may.
 
-        It waited too long between its receipt and now. A feature that left such ticks out would be another
-        one than the model was trained on, for as long as its window; so they are taken in.
+        It waited too long, here since its receipt or on its way before that, as what a bus kept through an
+        outage. A feature that left such ticks out would be another one than the model was trained on, for as
+        long as its window; so they are taken in.
         """
-        if self._max_age_ns is None or tick.received_ns is None:
+        if tick.received_ns is None:
             return None
-        age_ns = self._now_ns() - tick.received_ns
-        if age_ns <= self._max_age_ns:
+        text = self._waited_here(tick.received_ns) or self._waited_before(tick)
+        if not text:
             return None
         self.counts.stale += 1
-        limit_ms = self._max_age_ns / NS_PER_MS
-        return Reason.STALE_TICK, f"received {age_ns / NS_PER_MS:.0f} ms ago, more than {limit_ms:g} ms"
+        return Reason.STALE_TICK, text
+
+    def _waited_here(self, received_ns: int) -> str:
+        if self._max_age_ns is None:
+            return ""
+        age_ns = self._now_ns() - received_ns
+        if age_ns <= self._max_age_ns:
+            return ""
+        return f"received {age_ns / NS_PER_MS:.0f} ms ago, more than {self._max_age_ns / NS_PER_MS:g} ms"
+
+    def _waited_before(self, tick: MarketTick) -> str:
+        if self._max_behind_s is None:
+            return ""
+        behind_s = self._wall_ns() / NS_PER_S - read_time(tick.timestamp)
+        if behind_s <= self._max_behind_s:
+            return ""
+        return f"received {behind_s:.0f} s after its own time, more than {self._max_behind_s:g} s"
 
 
 def find_price_problem(tick: MarketTick) -> Problem | None:

@@ -27,16 +27,18 @@ NS_PER_US: Final = 1_000
 class RunnerOptions:
     """`deadline_ms` is the time that all learned strategies of one tick have together.
 
-    No signal comes of a live tick that was received more than `max_tick_age_ms` ago, and one whose time is
-    more than `max_ahead_s` ahead of this machine's clock is refused: for each, None asks for nothing.
+    No signal comes of a live tick that was received more than `max_tick_age_ms` ago, or whose time is more
+    than `max_behind_s` behind this machine's clock; one that is more than `max_ahead_s` ahead of it is
+    refused. For each, None asks for nothing.
     """
 
     deadline_ms: float = 50.0
     max_tick_age_ms: float | None = None
+    max_behind_s: float | None = None
     max_ahead_s: float | None = 300.0
 
     def __post_init__(self) -> None:
-        for name in ("deadline_ms", "max_tick_age_ms", "max_ahead_s"):
+        for name in ("deadline_ms", "max_tick_age_ms", "max_behind_s", "max_ahead_s"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}: expected more than 0, came {value}")
@@ -88,7 +90,7 @@ class StrategyRunner:
         self._shadow_bindings = bindings if shadow_predictor is not None else None
         self._deadline_ns = int(options.deadline_ms * NS_PER_MS)
         self._now_ns = now_ns
-        self._edge = Edge(options.max_tick_age_ms, options.max_ahead_s, now_ns, wall_ns)
+        self._edge = Edge(options.max_tick_age_ms, options.max_behind_s, options.max_ahead_s, now_ns, wall_ns)
         self._shadows = Shadows(shadow_predictor, self._deadline_ns, now_ns)
         self._ticks = 0
         # The last request was not sent: the breaker is open, or there is nobody to ask.

@@ -88,6 +88,13 @@ def run(
     max_tick_age_ms: Annotated[
         float, typer.Option(min=0, help="No signal comes of a tick that waited longer; 0: of any age.")
     ] = MAX_TICK_AGE_MS,
+    max_behind_s: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="No signal comes of a tick whose own time is further back; 0: however far, as in a file.",
+        ),
+    ] = 0.0,
     silent_after_s: Annotated[
         float,
         typer.Option(min=0, help="Tell of a feed or an instrument without a tick for so long; 0: never."),
@@ -124,6 +131,7 @@ def run(
                 security=Security(ca, certificate, key, token_file),
                 deadline_ms=deadline_ms,
                 max_tick_age_ms=max_tick_age_ms or None,
+                max_behind_s=max_behind_s or None,
                 silent_after_s=silent_after_s,
                 audit=audit,
                 out=out_folder,

@@ -59,14 +59,15 @@ class Strategies:
 class LiveOptions:
     """What bounds a live run, and where it writes.
 
-    `max_tick_age_ms` None takes ticks of any age; `silent_after_s` 0 watches no silence. `out` gets what a
-    replay's folder gets, up to `max_out_bytes`.
+    `max_tick_age_ms` and `max_behind_s` None take ticks of any age; `silent_after_s` 0 watches no silence.
+    `out` gets what a replay's folder gets, up to `max_out_bytes`.
     """
 
     targets: Sequence[str]
     security: Security | None = None
     deadline_ms: float = DEADLINE_MS
     max_tick_age_ms: float | None = MAX_TICK_AGE_MS
+    max_behind_s: float | None = None
     silent_after_s: float = SILENT_AFTER_S
     audit: Path | None = None
     out: Path | None = None
@@ -111,7 +112,11 @@ class LiveRun:
                 executors,
                 self._predictor,
                 self._bindings,
-                RunnerOptions(deadline_ms=options.deadline_ms, max_tick_age_ms=options.max_tick_age_ms),
+                RunnerOptions(
+                    deadline_ms=options.deadline_ms,
+                    max_tick_age_ms=options.max_tick_age_ms,
+                    max_behind_s=options.max_behind_s,
+                ),
                 shadow_predictor=self._shadows,
             )
             self.account.run(executors)

@@ -49,7 +49,7 @@ class Series:
 
 def read_series(ticks: Iterable[MarketTick]) -> dict[int, Series]:
     """Return the ticks by instrument; those that the edge of the tick loop refuses are left out, as there."""
-    edge = Edge(None, None, time.monotonic_ns, time.time_ns)
+    edge = Edge(None, None, None, time.monotonic_ns, time.time_ns)
     found: dict[int, Series] = {}
     for number, tick in enumerate(ticks):
         series = found.setdefault(tick.instrument_token, Series(tick.instrument_token))

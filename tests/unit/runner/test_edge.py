@@ -203,6 +203,28 @@ def test_tick_that_is_not_known_to_be_old_is_taken(limit_ms: float | None, recei
     assert reasons(runner.process(replace(tick(1), received_ns=received_ns))) == ["BUY"]
 
 
+def test_what_a_bus_kept_through_an_outage_gives_no_signal() -> None:
+    """H6: a tick that has only just been received may be old all the same; it stays market data."""
+    wall = Clock(int(OPEN.timestamp()) * S + 600 * S)
+    seen: list[list[Any]] = []
+    runner = StrategyRunner(
+        [StrategyExecutor(Scripted(buys), config("s")), watching(seen)],
+        options=RunnerOptions(max_tick_age_ms=500, max_behind_s=60),
+        now_ns=Clock(10 * S),
+        wall_ns=wall,
+    )
+    old = runner.process(replace(tick(1), received_ns=10 * S))
+    assert reasons(old) == [Reason.STALE_TICK] * 2
+    assert old[0].detail == "received 600 s after its own time, more than 60 s"
+    runner.process(replace(tick(2, second=539), received_ns=10 * S))
+    fresh = runner.process(replace(tick(3, second=540), received_ns=10 * S))
+    assert reasons(fresh)[0] == "BUY"
+    assert seen == [[1, 2, 3]]
+    assert runner.counts == TickCounts(taken=3, stale=2)
+    recorded = runner.process(tick(4, second=541))
+    assert reasons(recorded)[0] == "BUY"
+
+
 def test_time_far_ahead_is_refused_and_the_next_tick_taken() -> None:
     """H6: one absurd time may not make every true tick after it a tick of the past."""
     wall = Clock(int(OPEN.timestamp()) * S)
@@ -229,7 +251,7 @@ def test_age_ahead_can_be_left_unchecked() -> None:
     assert reasons(runner.process(replace(tick(1), received_ns=0))) == ["BUY"]
 
 
-@pytest.mark.parametrize("name", ["deadline_ms", "max_tick_age_ms", "max_ahead_s"])
+@pytest.mark.parametrize("name", ["deadline_ms", "max_tick_age_ms", "max_behind_s", "max_ahead_s"])
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
 def test_options_are_checked(name: str, value: float) -> None:
     """H9: a limit that is no finite number above 0 is refused by its name."""
