@@ -1,12 +1,11 @@
 """The models that a log names, served again: files are found by digest, whatever they are called now."""
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +38,6 @@ ATTEMPTS: Final = 5
 PASSING: Final = frozenset(
     {Reason.UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.BREAKER_OPEN, Reason.MODEL_NOT_READY}
 )
-DECIDING: Final = (VersionState.START, VersionState.LOADING)
 
 
 def find_files(folders: Sequence[Path], digests: Collection[str]) -> dict[str, Path]:
@@ -164,20 +162,9 @@ class ServedModels:
             place = folder / self._wanted[digest].name / str(number) / f"model{SUFFIX}"
             place.parent.mkdir(parents=True)
             shutil.copyfile(path, place)
-        sidecar = self._stack.enter_context(OwnSidecar(folder, names, environment=_every_version(names)))
+        sidecar = self._stack.enter_context(OwnSidecar(folder, names, all_versions_of=names))
         client = self._client = self._stack.enter_context(InferenceClient(sidecar.target))
-        sidecar.wait_ready(client)
-        self._find(self._settled(client))
-
-    def _settled(self, client: InferenceClient) -> Description:
-        """Wait until each version has been decided about: `wait_ready` knows of the default ones only."""
-        give_up_s = time.monotonic() + VETTED_S
-        while True:
-            description = client.describe()
-            states = [each.state for model in description.models.values() for each in model.versions]
-            if not any(state in DECIDING for state in states) or time.monotonic() > give_up_s:
-                return description
-            time.sleep(POLL_S)  # a process outside has no event to wait for
+        self._find(sidecar.wait_ready(client, VETTED_S))
 
     def _find(self, description: Description) -> None:
         refused: dict[str, str] = {}
@@ -189,10 +176,6 @@ class ServedModels:
                     refused[version.digest] = version.reason or version.state.name
         for digest in self._wanted.keys() - self._places.keys():
             self.problems.setdefault(digest, refused.get(digest, "the sidecar does not serve it"))
-
-
-def _every_version(names: Sequence[str]) -> Mapping[str, str]:
-    return {"TICKSERVE_MODEL": json.dumps({name: {"versions": "all"} for name in names})}
 
 
 def _digest(path: Path) -> str:

@@ -63,7 +63,8 @@ def open_sidecar(
             sidecar.shadows = stack.enter_context(Endpoints(targets, security=security))
     else:
         # The process first: a fork is safest before gRPC has threads.
-        own = sidecar.own = stack.enter_context(OwnSidecar(models, allow_contract_change))
+        pinned = {each.model.name for each in wanted if each.model.version}
+        own = sidecar.own = stack.enter_context(OwnSidecar(models, allow_contract_change, pinned))
         client = sidecar.client = stack.enter_context(InferenceClient(own.target))
         own.wait_ready(client)
         if has_shadows:

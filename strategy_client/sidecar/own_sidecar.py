@@ -1,6 +1,7 @@
 """A sidecar of one's own: a process with a private copy of the models and a private socket."""
 
 import hashlib
+import json
 import math
 import os
 import shutil
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -42,15 +43,15 @@ class OwnSidecar:
     Linux), and the folder stays. The folder that was copied is never written to. Raises SidecarError
     where `models` is no folder.
 
-    A file may replace one of another contract only for the models in `allow_contract_change`. `environment`
-    is added to this process's, for settings that have no flag.
+    A file may replace one of another contract only for the models in `allow_contract_change`. Every version
+    is served of the models in `all_versions_of`, the greatest one of any other.
     """
 
     def __init__(
         self,
         models: Path,
         allow_contract_change: Collection[str] = (),
-        environment: Mapping[str, str] | None = None,
+        all_versions_of: Collection[str] = (),
     ) -> None:
         if not models.is_dir():
             raise SidecarError(f"{models}: expected a folder of models, there is none")
@@ -62,7 +63,10 @@ class OwnSidecar:
         self.target = f"unix:{self._folder / 'sidecar.sock'}"
         self._copied_from = models
         self._allow_contract_change = tuple(allow_contract_change)
-        self._environment = dict(environment or {})
+        # A file without a version of its own beside it takes no policy.
+        folders = [name for name in sorted(all_versions_of) if (models / name).is_dir()]
+        settings = json.dumps({name: {"versions": "all"} for name in folders})
+        self._environment = {"TICKSERVE_MODEL": settings} if folders else {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -132,7 +136,10 @@ class OwnSidecar:
                 refused_since_s = time.monotonic()
             settled = not refused or time.monotonic() - refused_since_s > SETTLED_S
             served = {name for name, model in description.models.items() if model.default_version}
-            undecided = sorted(model_names(self.models) - served - (refused.keys() if settled else set()))
+            deciding = {name for name, model in description.models.items() if _deciding(model)}
+            undecided = sorted(
+                (model_names(self.models) - served - (refused.keys() if settled else set())) | deciding
+            )
             problem = f"still loading: {', '.join(undecided)}" if undecided else "no stream to it"
             if not undecided and client.wait_connected(CALL_TIMEOUT_S):
                 return description

@@ -178,3 +178,24 @@ def test_windows_of_the_session_of_make_run(tmp_path: Path) -> None:
     assert came[0] == came[1]
     assert all(each.signals for each in summary.strategies if each.learned)
     assert np.load(tmp_path / "1" / "latency.npy").shape == (ES_LIMIT,)
+
+
+def test_a_shadow_of_another_version_is_beside_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    """A run's own sidecar serves both versions where a strategy names one, and its shadow another."""
+    models = write_models(tmp_path / "models")
+    (models / "up_momentum.onnx").unlink()
+    for version, seed in ((1, 1), (2, 5)):
+        made = write_model(
+            tmp_path / "made", "up_momentum", momentum_features(MOMENTUM_LOOKBACK), version, seed
+        )
+        place = models / "up_momentum" / str(version) / "model.onnx"
+        place.parent.mkdir(parents=True)
+        made.rename(place)
+    ticks = write_csv(tmp_path / "t.csv", csv_lines(1, walk(100, 100.0, 7)))
+    pinned = ", model_version: 1, shadow: {model: up_momentum, model_version: 2}"
+    summary = replay(tmp_path / "out", ticks, (1,), pinned, models=models)
+    learned = next(each for each in summary.strategies if each.strategy_id == "learned_momentum")
+    assert {each.version for each in learned.models} == {1}
+    assert "MODEL_NOT_FOUND" not in learned.outcomes
+    lines = [json.loads(line) for line in (tmp_path / "out" / "shadows.jsonl").read_text().splitlines()]
+    assert [each["answered_by"]["version"] for each in lines if "answered_by" in each] == [2]
