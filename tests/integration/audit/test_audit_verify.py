@@ -75,7 +75,6 @@ def session(tmp_path_factory) -> Session:
 @pytest.fixture(scope="module")
 def target(session) -> Iterator[str]:
     """The address of a sidecar that serves the bytes of the log, of both versions."""
-    every = {"TICKSERVE_MODEL": json.dumps({"up_momentum": {"versions": "all"}})}
     folder = session.folder / "both"
     (folder / "up_momentum" / "1").mkdir(parents=True)
     (folder / "up_momentum" / "2").mkdir()
@@ -86,7 +85,10 @@ def target(session) -> Iterator[str]:
     shutil.copy(reversion, folder / "up_reversion.onnx")
     from strategy_client.predictor.client import InferenceClient
 
-    with OwnSidecar(folder, ["up_momentum"], every) as sidecar, InferenceClient(sidecar.target) as client:
+    with (
+        OwnSidecar(folder, ["up_momentum"], ["up_momentum"]) as sidecar,
+        InferenceClient(sidecar.target) as client,
+    ):
         sidecar.wait_ready(client)
         yield sidecar.target
 
