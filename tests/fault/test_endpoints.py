@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fake_sidecar import FakeModel, FakeSidecar
 from fixtures_ticks import ticks
+from own_threads import own_threads
 from sidecars import eventually
 from tickserve.v1 import predictor_pb2 as pb
 
@@ -348,13 +349,15 @@ def test_nobody_there_is_said_of_each(tmp_path: Path) -> None:
 @pytest.mark.parametrize("targets", [[], ["unix:/a", "unix:/a"], ["unix:/a", "nonsense"]])
 def test_wrong_targets_are_refused(targets: list[str]) -> None:
     """No target, one that stands twice and one that is no address are errors, and leave no thread."""
+    before = own_threads()
     with pytest.raises(TargetError):
         Endpoints(targets)
-    assert [each.name for each in threading.enumerate() if each.name.startswith("tickserve-")] == []
+    assert own_threads() - before == set()
 
 
 def test_close_ends_every_client(sidecars: list[FakeSidecar]) -> None:
     """After `close` all that waits is settled and no thread is left."""
+    before = own_threads()
     sidecars[0].hold()
     endpoints = connect(sidecars)
     pending = ask(endpoints, 1.0)
@@ -362,7 +365,7 @@ def test_close_ends_every_client(sidecars: list[FakeSidecar]) -> None:
     endpoints.close()
     assert told(pending) is Reason.UNAVAILABLE
     assert told(ask(endpoints, 2.0)) is Reason.UNAVAILABLE
-    assert [each.name for each in threading.enumerate() if each.name.startswith("tickserve-")] == []
+    assert own_threads() - before == set()
 
 
 FEATURES = ("return_5", "price")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from fake_sidecar import FakeModel, FakeSidecar
+from own_threads import own_threads
 from sidecars import eventually
 
 from strategy_client.events import Reason
@@ -223,6 +224,7 @@ def test_requests_in_flight_are_bounded(sidecar: FakeSidecar, client: InferenceC
 
 def test_close_fails_what_is_out(sidecar: FakeSidecar) -> None:
     """Closing the client settles who still waits, in another thread too, and leaves no thread behind."""
+    before = own_threads()
     sidecar.hold()
     client = InferenceClient(sidecar.target)
     client.wait_ready()
@@ -234,5 +236,4 @@ def test_close_fails_what_is_out(sidecar: FakeSidecar) -> None:
     client.close()
     waiter.join(PATIENT_S)
     assert reasons == [Reason.UNAVAILABLE]
-    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("tickserve-")]
-    assert left == []
+    assert own_threads() - before == set()

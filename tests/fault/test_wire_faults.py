@@ -4,7 +4,6 @@ import contextlib
 import math
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from fixtures_session import (
     write_models,
 )
 from fixtures_ticks import ticks
+from own_threads import own_threads
 from sidecars import eventually
 
 from strategy_client.bindings import Bindings
@@ -203,12 +203,6 @@ def said(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[object]:
     ]
 
 
-def left_behind() -> list[str]:
-    """Return the names of our threads that run now."""
-    ours = ("tickserve-", "byte-proxy")
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith(ours)]
-
-
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_one_outcome_whatever_fails(
     fault: Fault, sidecar: OwnSidecar, models: Path, undisturbed: list[list[Outcome]]
@@ -219,7 +213,7 @@ def test_one_outcome_whatever_fails(
     nothing, with a reason; only where bits are flipped may it be told another number. Nothing raises, the
     learned ones recover when the fault ends, and no thread and no descriptor is left.
     """
-    descriptors = psutil.Process().num_fds()
+    descriptors, threads = psutil.Process().num_fds(), own_threads("byte-proxy")
     came: list[list[Outcome]] = []
     with ByteProxy(sidecar.target) as proxy, InferenceClient(proxy.target, QUICK) as client:
         sides = Sides(proxy, sidecar, client, models)
@@ -251,7 +245,7 @@ def test_one_outcome_whatever_fails(
         for outcome, right in zip(outcomes, expected, strict=True):
             if outcome.strategy_id in LEARNED and said([outcome], LEARNED) != said([right], LEARNED):
                 check(fault, outcome, index)
-    assert left_behind() == []
+    assert own_threads("byte-proxy") - threads == set()
     eventually(lambda: psutil.Process().num_fds() <= descriptors, "every descriptor is closed")
 
 

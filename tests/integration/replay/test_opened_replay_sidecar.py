@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import psutil
 import pytest
 from fixtures_session import csv_lines, walk, write_csv, write_model, write_models, write_strategies
+from own_threads import own_threads
 
 from strategy_client import Signal, open_replay
 from strategy_client.configuration import TicksConfig
@@ -23,6 +23,7 @@ from strategy_client.store import open_store
 COLUMNS = TicksConfig(time="time", price="price", token="token")  # noqa: S106 an instrument
 
 NOTHING: dict[str, Any] = {"processes": [], "threads": [], "files": [], "folders": []}
+BEFORE: dict[str, set[Any]] = {}
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +37,16 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
+def children() -> set[int]:
+    """The processes below this one; a library of another test may keep one of its own, as joblib does."""
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
 def leftovers() -> dict[str, Any]:
     """What a replay could leave: child processes, threads of ours, private folders."""
     return {
-        "processes": [child.pid for child in psutil.Process().children(recursive=True)],
-        "threads": [each.name for each in threading.enumerate() if each.name.startswith("tickserve")],
+        "processes": sorted(children() - BEFORE["processes"]),
+        "threads": [each.name for each in own_threads() - BEFORE["threads"]],
         "files": [file.path for file in psutil.Process().open_files() if file.path.endswith(".csv")],
         "folders": sorted(Path(tempfile.gettempdir()).glob("tickserve-*")),
     }
@@ -48,7 +54,8 @@ def leftovers() -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def private_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Private folders of this test's processes only."""
+    """Private folders of this test's processes only; and what was there before the test is not its own."""
+    BEFORE.update(processes=children(), threads=own_threads())
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
 
