@@ -5,18 +5,18 @@ What makes a process of it is in `running`.
 
 import asyncio
 import contextlib
-import importlib.metadata
 import logging
 import os
-import platform
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from inference_server.adapters import machine
 from inference_server.adapters.archive_folder import open_archive
 from inference_server.adapters.certificate import Certificate, TlsOptions, watch_certificate
+from inference_server.adapters.head_start import HeadStart
 from inference_server.adapters.model_repository import FolderRepository, FolderRepositoryOptions
 from inference_server.adapters.onnx_servable import OnnxLoader, OnnxLoaderOptions
 from inference_server.adapters.renewal import Renewal
@@ -24,15 +24,9 @@ from inference_server.adapters.shared_memory import SharedMemory, SharedMemoryOp
 from inference_server.adapters.token_file import TokenOptions
 from inference_server.adapters.vetting_pool import VettingPool
 from inference_server.adapters.watcher import FolderWatcher
-from inference_server.core.clock import Clock, SystemClock
-from inference_server.http.call_metrics import CallsCollector
-from inference_server.http.listener import HttpListener, Routes
-from inference_server.http.metrics import metrics
-from inference_server.http.page import PageOptions, StatusPage
-from inference_server.http.probes import probes
-from inference_server.http.renewal_metrics import RenewalCollector
-from inference_server.http.served_metrics import ServedCollector
-from inference_server.http.server_metrics import Bounded, ServerCollector
+from inference_server.core.clock import SystemClock
+from inference_server.http.page_options import PageOptions
+from inference_server.http.shown import Shown
 from inference_server.rpc import control, health, open_inference, predictor
 from inference_server.rpc.access import Access
 from inference_server.rpc.accounting import Accounting
@@ -42,7 +36,7 @@ from inference_server.rpc.guard import Guard, GuardOptions
 from inference_server.rpc.health import Health
 from inference_server.rpc.inspection import Inspection
 from inference_server.rpc.listener import Listener, ListenerOptions
-from inference_server.rpc.method import Method, Service
+from inference_server.rpc.method import Method, MethodTable, Service
 from inference_server.rpc.model_statistics import ModelStatistics
 from inference_server.rpc.open_inference import OpenInference
 from inference_server.rpc.predictor import Predictor, PredictorOptions
@@ -57,7 +51,6 @@ from inference_server.serving.changes import Changes
 from inference_server.serving.data_plane import DataPlane, DataPlaneOptions
 from inference_server.serving.drain import Drain
 from inference_server.serving.lifecycle import Lifecycle
-from inference_server.serving.loop_lag import LoopLag
 from inference_server.serving.operator import Operator
 from inference_server.serving.reconciler import Reconciler
 from inference_server.serving.recorder import Recorder
@@ -74,6 +67,8 @@ log = logging.getLogger(__name__)
 SERVICES: Final = (predictor.SERVICE, open_inference.SERVICE, control.SERVICE)
 # Of the memory that there is, models take at most one part in so many unless it is said otherwise.
 MEMORY_SHARE: Final = 2
+# How long HTTP waits for the models found at the start. One that hangs its judge must not hold up the probes.
+MODELS_FIRST_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +126,15 @@ class Sidecar:
 
 
 @contextlib.asynccontextmanager
-async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
+async def serving(options: ServeOptions, head_start: HeadStart | None = None) -> AsyncIterator[Sidecar]:
     """Serve inside this block; at its end drain, unload and close, in the reverse order of the start.
 
     It answers from the first moment and is ready when the models found are. AddressError where an address
-    cannot be had, RenewalError where certificates or tokens cannot be used.
+    cannot be had, RenewalError where certificates or tokens cannot be used. `head_start` is what was
+    begun already.
     """
     async with contextlib.AsyncExitStack() as stack:
+        head_start = head_start or HeadStart()
         tls, access, renewals = _secrets(stack, options)
         clock = SystemClock()
         drain = Drain()
@@ -146,7 +143,7 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
         registry = Registry(options.required, changes)
         threads = RunThreads()
         stack.callback(threads.close)
-        vetting = VettingPool()
+        vetting = VettingPool(started=head_start.child)
         stack.push_async_callback(vetting.close)
         archive = open_archive(options.state)
         stack.callback(archive.close)
@@ -154,7 +151,7 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
         explicit = options.control == "explicit"
         lifecycle = Lifecycle(options.settings, remembered=remembered, explicit=explicit)
         bound = _memory_bound(options)
-        repository = FolderRepository(options.models, clock, _files_within(bound))
+        repository = FolderRepository(options.models, clock, _files_within(bound), head_start.look)
         recorder = Recorder(archive, lifecycle, remembered)
         loader = OnnxLoader(OnnxLoaderOptions(max_memory_bytes=bound))
         background = Background()
@@ -186,8 +183,8 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
         accounting = Accounting(statistics, registry, clock)
         memory = _shared_memory(stack, options.shared_memory)
         services: list[Service] = [
-            Predictor(data_plane, registry, clock, drain, accounting=accounting, options=options.predictor),
-            OpenInference(data_plane, clock, drain, accounting, SharedTensors(memory)),
+            Predictor(data_plane, registry, clock, accounting=accounting, options=options.predictor),
+            OpenInference(data_plane, clock, accounting, SharedTensors(memory)),
             Inspection(registry, drain, shared_memory=memory is not None),
             ModelStatistics(statistics, registry),
             SystemSharedMemory(memory),
@@ -198,29 +195,29 @@ async def serving(options: ServeOptions) -> AsyncIterator[Sidecar]:
         ]
         guard = Guard(clock, statistics, tracing=tracing, access=access, options=options.guard)
         methods = [guard.guard(method) for service in services for method in service.methods()]
-        listener = Listener.bind(options.listen, methods, clock, options.listener, tls)
+        table = MethodTable(methods, clock, drain)
+        listener = Listener.bind(options.listen, table, options.listener, tls)
         stack.push_async_callback(listener.stop)
-        http_port = None
-        if options.http is not None:
-            collectors = [
-                ServerCollector(
-                    _builds(),
-                    Bounded(lambda: data_plane.calls_in_flight, options.data_plane.max_calls_in_flight),
-                    Bounded(lambda: loader.memory_bytes, bound),
-                    _start_loop_lag(stack, clock),
-                ),
-                ServedCollector(registry, changes, drain, clock, data_plane.calls_to),
-                CallsCollector(statistics),
-                RenewalCollector(tls, renewals),
-            ]
-            page = StatusPage(registry, drain, statistics, clock, options.page)
-            stack.callback(asyncio.create_task(page.run()).cancel)
-            routes = [*probes(registry, drain), *metrics(collectors), *page.routes()]
-            http_port = await _start_http(stack, options.http, routes, tls)
         await listener.start()
-        stack.callback(drain.begin)
         reconciler.start()
         stack.callback(asyncio.create_task(_warm(vetting)).cancel)
+        http_port = None
+        if options.http is not None:
+            await _models_first(reconciler)
+            shown = Shown(
+                registry=registry,
+                changes=changes,
+                drain=drain,
+                statistics=statistics,
+                data_plane=data_plane,
+                clock=clock,
+                tls=tls,
+                renewals=renewals,
+                memory=(lambda: loader.memory_bytes, bound),
+                max_calls=options.data_plane.max_calls_in_flight,
+            )
+            http_port = await _start_http(stack, options.http, shown, options.page)
+        stack.callback(drain.begin)
         yield Sidecar(
             addresses=listener.addresses,
             http_port=http_port,
@@ -248,18 +245,6 @@ def _open_tracing(stack: contextlib.AsyncExitStack, options: TracingOptions) -> 
     if tracing is not None:
         stack.push_async_callback(tracing.close)
     return tracing
-
-
-def _start_loop_lag(stack: contextlib.AsyncExitStack, clock: Clock) -> LoopLag:
-    loop_lag = LoopLag(clock)
-    stack.callback(asyncio.create_task(loop_lag.measure()).cancel)
-    return loop_lag
-
-
-def _builds() -> dict[str, str]:
-    builds = {"version": "tickserve", "onnxruntime": "onnxruntime", "grpcio": "grpcio"}
-    versions = {label: importlib.metadata.version(name) for label, name in builds.items()}
-    return {**versions, "python": platform.python_version()}
 
 
 def _bounds(options: ServeOptions) -> dict[str, int]:
@@ -305,15 +290,25 @@ def _secrets(
     return tls, access, renewals
 
 
+async def _models_first(reconciler: Reconciler) -> None:
+    """Let the models that lie there be served before HTTP's libraries are imported, which takes as long."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(MODELS_FIRST_S):
+            await reconciler.settled()
+
+
 async def _start_http(
-    stack: contextlib.AsyncExitStack,
-    address: Address,
-    routes: Routes,
-    tls: Renewal[Certificate] | None,
+    stack: contextlib.AsyncExitStack, address: Address, shown: Shown, page: PageOptions
 ) -> int:
+    site = await asyncio.to_thread(_import_site)
     try:
-        listener = await HttpListener.start(routes, address.host, address.port, tls)
+        port: int = await site.start_site(stack, address.host, address.port, shown, page)
     except OSError as error:
         raise AddressError(f"http {address}: {error.strerror}") from None
-    stack.push_async_callback(listener.stop)
-    return listener.port
+    return port
+
+
+def _import_site() -> ModuleType:
+    from inference_server.http import site  # noqa: PLC0415 - it takes long, and models are judged meanwhile
+
+    return site

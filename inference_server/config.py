@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from inference_server.adapters.archive_folder import default_state_folder
+from inference_server.config_defaults import CONTROL, HTTP, LOG_LEVEL, MODELS, default_listen
 from inference_server.config_layers import ConfigError, Layer, Place, merged, source
 from inference_server.config_sections import (
     LimitsSection,
@@ -43,21 +44,12 @@ from inference_server.config_values import (
     HttpAddress,
     LogLevel,
     ModelName,
+    Transport,
     came,
 )
-from inference_server.rpc.address import Address, SocketOptions
+from inference_server.rpc.address import SocketOptions
 from inference_server.rpc.listener import ListenerOptions
 from inference_server.serving.settings import ModelSettings
-
-
-def default_socket() -> str:
-    """Return the address of the Unix socket that `serve` listens on and the other commands call."""
-    folder = os.environ.get("XDG_RUNTIME_DIR") or "/tmp"  # noqa: S108 - the socket itself has mode 0600
-    return f"unix:{folder}/tickserve.sock"
-
-
-def _default_listen() -> tuple[Address, ...]:
-    return Address.parse(default_socket()), Address("127.0.0.1", 8001)
 
 
 def _default_state(known: Mapping[str, Any]) -> Path | None:
@@ -71,14 +63,15 @@ class Config(Section):
     None: nothing says where. `max_memory` is in bytes; None: half of what there is.
     """
 
-    models: Folder = Path("models")
-    listen: Addresses = Field(default_factory=_default_listen)
-    http: HttpAddress = Address("127.0.0.1", 8002)
-    control: Control = "files"
+    models: Folder = MODELS
+    listen: Addresses = Field(default_factory=default_listen)
+    http: HttpAddress = HTTP
+    transport: Transport = ListenerOptions().transport
+    control: Control = CONTROL
     state: Folder | None = Field(default_factory=_default_state)
     max_memory: Bytes | None = None
     allow_remote_plaintext: Flag = False
-    log_level: LogLevel = "INFO"
+    log_level: LogLevel = LOG_LEVEL
     tls: TlsSection = TlsSection()
     tokens: TokensSection = TokensSection()
     socket: SocketSection = SocketSection()
@@ -102,6 +95,7 @@ class Config(Section):
     def listener(self) -> ListenerOptions:
         """What the listener is told."""
         return ListenerOptions(
+            transport=self.transport,
             max_message_bytes=self.limits.max_message,
             max_metadata_bytes=self.limits.max_metadata,
             max_streams_per_connection=self.limits.max_streams_per_connection,

@@ -25,7 +25,7 @@ from inference_server.config_values import (
     Versions,
     wrong,
 )
-from inference_server.http.page import PageOptions
+from inference_server.http.page_options import PageOptions
 from inference_server.rpc.address import SocketOptions
 from inference_server.rpc.guard import GuardOptions
 from inference_server.rpc.listener import ListenerOptions

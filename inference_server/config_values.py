@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from inference_server.config_defaults import LOG_LEVELS
 from inference_server.config_layers import VariableText
 from inference_server.core.contract import MAX_INT64, check_model_name
 from inference_server.core.errors import ContractError
@@ -29,7 +30,6 @@ from inference_server.serving.settings import LabelError, check_label
 UNITS: Final = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
 BYTES: Final = re.compile(rf"([0-9]{{1,19}}) ?({'|'.join(UNITS)})")
-LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 CAME_CHARACTERS: Final = 200
 
 
@@ -177,8 +177,8 @@ def _endpoint(text: object) -> str:
 
 def _level(text: object) -> str:
     level = text.upper() if isinstance(text, str) else ""
-    if level not in LEVELS:
-        raise wrong(f"expected {', '.join(LEVELS[:-1])} or {LEVELS[-1]}, came {came(text)}")
+    if level not in LOG_LEVELS:
+        raise wrong(f"expected {', '.join(LOG_LEVELS[:-1])} or {LOG_LEVELS[-1]}, came {came(text)}")
     return level
 
 
@@ -196,6 +196,7 @@ Account = Annotated[str, Strict(), Field(min_length=1), expected("a name or numb
 File = Annotated[Path, _path("a file")]
 Folder = Annotated[Path, _path("a folder")]
 Control = Annotated[Literal["files", "explicit"], expected("'files' or 'explicit'")]
+Transport = Annotated[Literal["auto", "grpcio", "h2"], expected("'auto', 'grpcio' or 'h2'")]
 LogLevel = Annotated[str, PlainValidator(_level)]
 Addresses = Annotated[
     tuple[Address, ...], PlainValidator(_addresses), PlainSerializer(lambda them: list(map(str, them)))

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from inference_server.adapters.head_start import HeadStart
 from inference_server.adapters.service_manager import Announcer, ServiceManager
 from inference_server.app import ServeOptions, Sidecar, serving
 from inference_server.core.clock import SystemClock
@@ -20,7 +21,9 @@ EXIT_S: Final = 2.0
 
 
 async def serve_until_stopped(
-    options: ServeOptions, read_again: Callable[[], ServeOptions] | None = None
+    options: ServeOptions,
+    read_again: Callable[[], ServeOptions] | None = None,
+    head_start: HeadStart | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; a second one ends the process at once.
 
@@ -40,7 +43,9 @@ async def serve_until_stopped(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal)
-    async with serving(options) as sidecar:
+    # A SIGINT that came before has cancelled this task: that is to arrive here, where nothing is built yet.
+    await asyncio.sleep(0)
+    async with serving(options, head_start) as sidecar:
         announcer = Announcer(manager, sidecar.registry, SystemClock(), sidecar.reconciler.settled)
         if read_again is not None:
             loop.add_signal_handler(signal.SIGHUP, _reload, sidecar, read_again, announcer)

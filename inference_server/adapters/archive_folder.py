@@ -15,10 +15,7 @@ import hashlib
 import logging
 import os
 import re
-import secrets
-import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -55,7 +52,7 @@ class FolderArchive:
         self._bytes = folder / "bytes"
         self._temporary = temporary
         # Of this archive alone: a thread may still write for it when the next one holds the folder.
-        self._part_suffix = f".{secrets.token_hex(4)}{PART_SUFFIX}"
+        self._part_suffix = f".{os.urandom(4).hex()}{PART_SUFFIX}"
         with _told("the state folder cannot be used"):
             _make(folder)
             self._lock: int | None = _locked(folder / LOCK_NAME)
@@ -86,7 +83,7 @@ class FolderArchive:
         if lock is None:
             return
         if self._temporary:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            _remove_tree(self._folder)
         # Said outright, for a child process that was forked would hold on to what is only closed here.
         fcntl.flock(lock, fcntl.LOCK_UN)
         os.close(lock)
@@ -213,8 +210,10 @@ def open_archive(folder: Path | None) -> FolderArchive:
         except ArchiveError as error:
             reason = f"{error} folder={folder}"
     log.warning("rollbacks will not outlive this process: %s", reason)
+    import tempfile  # noqa: PLC0415 - no start with a state folder waits for it
+
     with _told("no temporary folder can be made"):
-        _remove_abandoned()
+        _remove_abandoned(Path(tempfile.gettempdir()))
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX))
     archive = FolderArchive(temporary, temporary=True)
     if folder is not None:
@@ -222,15 +221,21 @@ def open_archive(folder: Path | None) -> FolderArchive:
     return archive
 
 
-def _remove_abandoned() -> None:
+def _remove_tree(folder: Path) -> None:
+    import shutil  # noqa: PLC0415 - only for temporary folders
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_abandoned(beside: Path) -> None:
     """Remove the temporary archives of sidecars that were killed: nobody else would, and they hold models."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{TEMPORARY_PREFIX}*"):
+    for folder in beside.glob(f"{TEMPORARY_PREFIX}*"):
         with contextlib.suppress(OSError, ArchiveError):  # ArchiveError: its sidecar lives
             found = folder.lstat()
             ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
             if ours and time.time() - found.st_mtime > ABANDONED_S:
                 lock = _locked(folder / LOCK_NAME)
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove_tree(folder)
                 os.close(lock)
 
 

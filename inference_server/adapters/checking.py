@@ -5,15 +5,12 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+from inference_server.adapters.first_look import FILE_NAME, SUFFIX
 from inference_server.adapters.manifest import check_manifest
 from inference_server.adapters.model_file import UnfitError, read_file, version_of
-from inference_server.adapters.model_repository import (
-    FILE_NAME,
-    SUFFIX,
-    VERSION_FOLDER,
-    FolderRepositoryOptions,
-)
-from inference_server.adapters.vetting_process import VettingProcess, VettingProcessOptions
+from inference_server.adapters.model_repository import VERSION_FOLDER, FolderRepositoryOptions
+from inference_server.adapters.vetting_process import VettingProcess
+from inference_server.adapters.vetting_start import VettingProcessOptions
 from inference_server.core.contract import check_model_name
 from inference_server.core.errors import ContractError
 from inference_server.serving.compatibility import change_refusal, contract_changes

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from inference_server.adapters.first_look import FILE_NAME, SUFFIX, FirstLook
 from inference_server.adapters.manifest import check_manifest, manifest_stamp
 from inference_server.adapters.model_file import (
     MAX_VERSION,
@@ -43,8 +44,6 @@ from inference_server.serving.repository import Candidate, ChangedError, Scan
 
 log: Final = logging.getLogger(__name__)
 
-SUFFIX: Final = ".onnx"
-FILE_NAME: Final = "model.onnx"
 VERSION_FOLDER: Final = re.compile(r"[1-9][0-9]{0,18}")
 # The stamps of a file that is not there yet, and of one that could not be looked at.
 ABSENT: Final = ("absent", "")
@@ -113,14 +112,25 @@ class _Findings:
 
 
 class FolderRepository:
-    """Implements `serving.repository.ModelRepository` on a folder, which need not exist yet."""
+    """Implements `serving.repository.ModelRepository` on a folder, which need not exist yet.
 
-    def __init__(self, folder: Path, clock: Clock, options: FolderRepositoryOptions | None = None) -> None:
+    `first_look` is what was seen of it before, on the same clock: a file that is still the same has been the
+    same since then.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        options: FolderRepositoryOptions | None = None,
+        first_look: FirstLook | None = None,
+    ) -> None:
         self._folder = folder
         self._clock = clock
         self._options = options or FolderRepositoryOptions()
         self._seen: dict[Path, _Seen] = {}
         self._paths: dict[Candidate, Path] = {}
+        self._first_look = first_look or FirstLook()
         self._last = Scan()
         self._unlisted: str | None = None
 
@@ -147,6 +157,7 @@ class FolderRepository:
             if known.candidate is not None:
                 candidates[known.candidate] = place.path
         self._seen, self._paths = seen, candidates
+        self._first_look = FirstLook()  # what appears from now on is new
         told = findings.problems | findings.misnamed
         self._last = Scan(
             names=names,
@@ -197,6 +208,8 @@ class FolderRepository:
         except UnfitError as error:
             findings.problem(place.name, f"{place}: {error}")
             return _Seen(UNKNOWN, now_ns, candidate=carried)
+        if before is None and self._first_look.stamps.get(place.path) == stamps:
+            before = _Seen(stamps, self._first_look.at_ns)
         if before is None or before.stamps != stamps:
             before = _Seen(stamps, now_ns, _restless_ns(before, now_ns), candidate=carried)
         same_for_s = (now_ns - before.since_ns) / 1e9

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from onnx import AttributeProto, ModelProto
+from inference_server.adapters.onnx_messages import AttributeProto, ModelProto
 
 # By operator, the inputs whose values say how large the output becomes. Those of an output that is never
 # larger than the inputs are left out: TopK, Compress, Slice, NonMaxSuppression and the like.

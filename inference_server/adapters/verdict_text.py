@@ -1,13 +1,21 @@
-"""A verdict as JSON text, the form in which it leaves the vetting process."""
+"""A verdict as JSON text, in which it leaves the vetting process, and a reason that both sides give."""
 
 import json
 from typing import Any, TypeVar
 
 from inference_server.core.contract import Contract
+from inference_server.core.size import shown_bytes
 from inference_server.core.tensor import TensorSpec
 from inference_server.serving.vetting import Step, Verdict
 
 T = TypeVar("T")
+
+
+def too_big(memory_bytes: int | None) -> str:
+    """Return the reason for a file that wants more memory than its judge may take."""
+    if memory_bytes is None:
+        return "it needs more memory than there is"
+    return f"it needs more than the {shown_bytes(memory_bytes)} that vetting may take"
 
 
 def write_verdict(verdict: Verdict) -> bytes:

@@ -8,16 +8,21 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
-import onnx
 from google.protobuf.message import DecodeError
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from inference_server.adapters.footprint import allocated_bytes
+from inference_server.adapters.onnx_messages import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+)
 from inference_server.adapters.onnx_session import OnnxSession, lacks_memory, plain, sample_inputs
 from inference_server.adapters.steadiness import is_steady
+from inference_server.adapters.verdict_text import too_big
 from inference_server.core.contract import METADATA_KEY, Contract, OutputKind, OutputMeaning
 from inference_server.core.errors import ContractError
-from inference_server.core.size import shown_bytes
 from inference_server.core.tensor import VARIABLE, TensorSpec
 from inference_server.serving.loader import LoadError, NoRoomError
 from inference_server.serving.vetting import Step, Verdict
@@ -48,13 +53,6 @@ def vet(model: bytes, expected_name: str, memory_bytes: int | None = None) -> Ve
     a moment and what the first session of a process costs once.
     """
     return _Vetting(model, expected_name, memory_bytes).verdict()
-
-
-def too_big(memory_bytes: int | None) -> str:
-    """Return the reason for a file that wants more memory than its judge may take."""
-    if memory_bytes is None:
-        return "it needs more memory than there is"
-    return f"it needs more than the {shown_bytes(memory_bytes)} that vetting may take"
 
 
 class _Vetting:
@@ -110,7 +108,7 @@ class _Vetting:
 
     def _parse(self) -> str:
         try:
-            self._parsed = onnx.load_model_from_string(self._model)
+            self._parsed.ParseFromString(self._model)
         except DecodeError:
             raise _RefusedError("it cannot be read as ONNX: cut off, or no ONNX file") from None
         if not self._parsed.graph.output:

@@ -10,34 +10,34 @@ A file that takes more than CPU_S seconds of processor time ends the process by 
 than MEMORY_BYTES of address space, over what the warm process has, is refused.
 """
 
+if __name__ == "__main__":
+    from inference_server.adapters.vetting_start import end_with_server
+
+    end_with_server()
+
 import contextlib
-import ctypes
 import math
 import os
 import resource
 import signal
-import struct
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from onnx import TensorProto, helper
-
 from inference_server.adapters.footprint import share_one_heap
+from inference_server.adapters.onnx_messages import ModelProto, NodeProto, TensorProto
 from inference_server.adapters.verdict_text import write_verdict
 from inference_server.adapters.vetting import vet
+from inference_server.adapters.vetting_start import LENGTH
 
-LENGTH: Final = struct.Struct(">Q")
 # A file whose loading recurses deeply must overflow the stack here and not in the server, whose threads have
 # 2 MiB at least.
 STACK_BYTES: Final = 2**20
 # The ticks come first: judging a file is work that can wait for a processor.
 NICENESS: Final = 10
-_PR_SET_PDEATHSIG: Final = 1
 _STATM: Final = Path("/proc/self/statm")
 _OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
 
@@ -71,8 +71,22 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     share_one_heap()
     threading.stack_size(STACK_BYTES)
-    with ThreadPoolExecutor(1, thread_name_prefix="judge") as judge:
-        judge.submit(_judge, requests, answers, cpu_s, memory_bytes).result()
+    ended: list[BaseException] = []
+
+    def judge() -> None:
+        try:
+            _judge(requests, answers, cpu_s, memory_bytes)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised below
+            ended.append(error)
+
+    # A thread for its stack; `concurrent.futures` would bring much that the start has to wait for.
+    thread = threading.Thread(target=judge, name="judge")
+    thread.start()
+    thread.join()
+    if ended and isinstance(ended[0], BrokenPipeError):
+        os._exit(1)  # the server is gone; Python would try again at its end to write the rest
+    if ended:
+        raise ended[0]
 
 
 def _judge(requests: BinaryIO, answers: BinaryIO, cpu_s: float, memory_bytes: int) -> None:
@@ -95,10 +109,7 @@ def _leave_the_server_alone() -> None:
     os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this process
     if sys.platform == "linux":
-        # A file that makes this process spin must not outlive a server that was killed.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         # Where a machine or container has less memory than the bound, this process is to go, not the server.
         with contextlib.suppress(OSError):
             _OOM_SCORE.write_text("1000")
@@ -128,13 +139,15 @@ def _lower(limit: int, soft: int) -> None:
 
 def _first_model() -> bytes:
     """Return a model that answers its input."""
-    graph = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["y"])],
-        "first",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])],
-    )
-    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 17)])
+    model = ModelProto(ir_version=10)
+    model.opset_import.add(domain="", version=17)
+    model.graph.name = "first"
+    model.graph.node.append(NodeProto(op_type="Identity", input=["x"], output=["y"]))
+    for values, name in ((model.graph.input, "x"), (model.graph.output, "y")):
+        tensor = values.add(name=name).type.tensor_type
+        tensor.elem_type = TensorProto.FLOAT
+        tensor.shape.dim.add()
+        tensor.shape.dim.add(dim_value=1)
     return bytes(model.SerializeToString())
 
 

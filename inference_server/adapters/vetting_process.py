@@ -5,41 +5,28 @@ import contextlib
 import hashlib
 import logging
 import signal
-import sys
+import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from inference_server.adapters.verdict_text import read_verdict
-from inference_server.adapters.vetting import too_big
-from inference_server.adapters.vetting_child import LENGTH
+from inference_server.adapters.verdict_text import read_verdict, too_big
+from inference_server.adapters.vetting_pipe import VettingPipe
+from inference_server.adapters.vetting_start import (
+    CHILD,
+    LENGTH,
+    VettingProcessOptions,
+    end_child,
+    start_child,
+)
 from inference_server.serving.vetting import Step, Verdict
 
 log: Final = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 2
-CHILD: Final = (sys.executable, "-P", "-m", "inference_server.adapters.vetting_child")
 # The bytes themselves and the runtime's copy: a file of which two do not fit needs no judge.
 LEAST_COPIES: Final = 2
 PIECE_BYTES: Final = 2**20
 CLOSED: Final = "vetting was ended before it had judged this file"
-
-
-@dataclass(frozen=True, slots=True)
-class VettingProcessOptions:
-    """Bounds on one file's vetting, and on the child.
-
-    `cpu_s` is processor time, which a busy or sleeping machine does not use up, counted in whole seconds and
-    rounded up. `wall_s` is how long to wait for a child that does not get to work, or waits for something.
-    `memory_bytes` is address space over what a warm child has; loading takes up to five times a file's size.
-    `start_s` bounds the child's start, `max_answer_bytes` its answer.
-    """
-
-    cpu_s: float = 30.0
-    wall_s: float = 60.0
-    start_s: float = 60.0
-    memory_bytes: int = 4 * 2**30
-    max_answer_bytes: int = 64 * 2**20
 
 
 class _NoVerdictError(Exception):
@@ -53,13 +40,20 @@ class _EndedError(Exception):
 class VettingProcess:
     """Implements `serving.vetting.Vetting`. One file at a time; the child is started when it is needed.
 
-    `child` is the command of the vetting process, to which the bounds are added.
+    `child` is the command of the vetting process. `started` is one that was started already by the same
+    options, and has not been read from: it is the first, and ended as any other.
     """
 
-    def __init__(self, options: VettingProcessOptions | None = None, child: Sequence[str] = CHILD) -> None:
+    def __init__(
+        self,
+        options: VettingProcessOptions | None = None,
+        child: Sequence[str] = CHILD,
+        started: subprocess.Popen[bytes] | None = None,
+    ) -> None:
         self._options = options or VettingProcessOptions()
-        self._command = (*child, str(self._options.cpu_s), str(self._options.memory_bytes))
-        self._child: asyncio.subprocess.Process | None = None
+        self._command = child
+        self._started = started
+        self._child: VettingPipe | None = None
         self._turn = asyncio.Lock()
         self._idle = False
         self._closed = asyncio.Event()
@@ -70,7 +64,9 @@ class VettingProcess:
     @property
     def pid(self) -> int | None:
         """The child's process id; None while none is running."""
-        return self._child.pid if self._child and self._child.returncode is None else None
+        if self._child is not None:
+            return self._child.pid if self._child.returncode is None else None
+        return self._started.pid if self._started and self._started.poll() is None else None
 
     async def start(self) -> None:
         """Start the child now, so that the first file need not wait for it. Raises what a start can raise."""
@@ -125,15 +121,14 @@ class VettingProcess:
         self._idle = True
         return verdict
 
-    async def _warm(self) -> asyncio.subprocess.Process:
+    async def _warm(self) -> VettingPipe:
         if self._child is not None and self._child.returncode is None and self._idle:
             return self._child
-        await self._end()
+        await self._end_child()
         if self._closed.is_set():
             raise EOFError(CLOSED)
-        self._child = child = await asyncio.create_subprocess_exec(
-            *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-        )
+        started, self._started = self._started or start_child(self._options, self._command), None
+        child = self._child = await VettingPipe.open(started)
         if self._closed.is_set():
             await self._end()
         try:
@@ -144,24 +139,20 @@ class VettingProcess:
         self._idle = True
         return child
 
-    async def _ask(self, child: asyncio.subprocess.Process, *frames: bytes) -> bytes:
-        if child.stdin is None:
-            raise RuntimeError("the vetting process was started without pipes")
+    async def _ask(self, child: VettingPipe, *frames: bytes) -> bytes:
         for frame in frames:
-            child.stdin.write(LENGTH.pack(len(frame)))
+            child.requests.write(LENGTH.pack(len(frame)))
             # Piece by piece: the stream copies at once what the pipe does not take, and calls wait meanwhile.
             for start in range(0, len(frame), PIECE_BYTES):
-                child.stdin.write(frame[start : start + PIECE_BYTES])
-                await child.stdin.drain()
+                child.requests.write(frame[start : start + PIECE_BYTES])
+                await child.requests.drain()
         return await self._read(child)
 
-    async def _read(self, child: asyncio.subprocess.Process) -> bytes:
-        if child.stdout is None:
-            raise RuntimeError("the vetting process was started without pipes")
-        (size,) = LENGTH.unpack(await child.stdout.readexactly(LENGTH.size))
+    async def _read(self, child: VettingPipe) -> bytes:
+        (size,) = LENGTH.unpack(await child.answers.readexactly(LENGTH.size))
         if size > self._options.max_answer_bytes:
             raise ValueError(f"an answer of {size} bytes")
-        return await child.stdout.readexactly(size)
+        return await child.answers.readexactly(size)
 
     async def _how_it_ended(self) -> _NoVerdictError | _EndedError:
         child = self._child
@@ -169,7 +160,7 @@ class VettingProcess:
             return _NoVerdictError("the vetting process could not be started")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):  # its pipe has closed, so its end is near
-                await child.wait()
+                await child.ended()
         code = child.returncode
         if code is None:
             return _NoVerdictError("the vetting process stopped answering and was ended")
@@ -185,14 +176,15 @@ class VettingProcess:
             await self._end()
 
     async def _end(self) -> None:
+        if self._started is not None:
+            started, self._started = self._started, None
+            end_child(started)
+        await self._end_child()
+
+    async def _end_child(self) -> None:
         child, self._child, self._idle = self._child, None, False
-        if child is None:
-            return
-        if child.stdin is not None:
-            child.stdin.close()
-        with contextlib.suppress(ProcessLookupError):
-            child.kill()
-        await child.wait()
+        if child is not None:
+            await child.close()
 
 
 def _signal_name(number: int) -> str:

@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from watchfiles import Change, watch
+if TYPE_CHECKING:  # at run time in the thread that watches: no start waits for it
+    from watchfiles import Change
 
 log: Final = logging.getLogger(__name__)
 
@@ -99,6 +100,8 @@ class FolderWatcher:
         It ends when `ended` is set, when there is no folder, and when there are places that the watch does
         not reach, which is to be told too.
         """
+        from watchfiles import watch  # noqa: PLC0415 - see above
+
         options = self._options
         if not self._folder.is_dir():
             return
@@ -125,7 +128,7 @@ class FolderWatcher:
                 yield True
                 return
 
-    def _outlived(self, told: Collection[tuple[Change, str]], watched: tuple[int, int]) -> bool:
+    def _outlived(self, told: "Collection[tuple[Change, str]]", watched: tuple[int, int]) -> bool:
         """Tell whether the watched folder is another now, or a link to another has come into it.
 
         A folder that is made anew may get the number that the old one had, and links are followed only where
@@ -134,9 +137,9 @@ class FolderWatcher:
         folder = self._folder.absolute()
         for change, name in told:
             path = Path(name).absolute()
-            if change is Change.deleted and path == folder:
+            if change.name == "deleted" and path == folder:
                 return True
-            if change is Change.added and path.is_symlink() and path.is_dir():
+            if change.name == "added" and path.is_symlink() and path.is_dir():
                 return True
         return _identity(self._folder) != watched
 
@@ -146,6 +149,6 @@ def _identity(folder: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _tells(change: Change, path: str) -> bool:
+def _tells(change: "Change", path: str) -> bool:
     """Leave out what is written under a hidden name: it is looked at once it gets another."""
-    return change is not Change.modified or not Path(path).name.startswith(".")
+    return change.name != "modified" or not Path(path).name.startswith(".")

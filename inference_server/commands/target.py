@@ -11,7 +11,7 @@ from typing import Annotated, Any, Concatenate, Final, ParamSpec, get_type_hints
 
 import typer
 
-from inference_server.config import default_socket
+from inference_server.config_defaults import default_socket
 from inference_server.console import ending
 from inference_server.core.errors import InvalidRequestError
 from inference_server.rpc.address import Address, AddressError

@@ -107,6 +107,14 @@ class Servable(Protocol):
         """
         ...
 
+    def run_row(self, row: bytes) -> Sequence[bytes] | None:
+        """Answer one row of the only input with all outputs, each of the shape of one row.
+
+        `row` and what is answered are elements as they lie on the wire: row-major, little-endian. The data
+        plane has checked its size. Never raises: None where it cannot, and `run` says why, or answers.
+        """
+        ...
+
     def close(self) -> None:
         """Free what it holds. Called once, off the request path, after the last `run` returned."""
         ...

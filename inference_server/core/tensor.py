@@ -43,6 +43,11 @@ class TensorSpec:
         if self.datatype not in NUMPY_DTYPES:
             raise ValueError(f"tensor {self.name!r}: unknown datatype {self.datatype!r}")
 
+    @property
+    def one_row(self) -> tuple[int, ...]:
+        """The shape of one row: sizes that vary are 1."""
+        return tuple(1 if size == VARIABLE else size for size in self.shape)
+
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """Whether an array of `shape` fits: same rank, and equal wherever the size is fixed."""
         return len(shape) == len(self.shape) and all(

@@ -12,7 +12,6 @@ import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from importlib import resources
 from typing import Final
 
@@ -21,6 +20,7 @@ from aiohttp import web
 from inference_server.core.clock import Clock
 from inference_server.http.listener import Routes
 from inference_server.http.page_document import Document
+from inference_server.http.page_options import PageOptions
 from inference_server.serving.drain import Drain
 from inference_server.serving.registry import Registry
 from inference_server.serving.statistics import Statistics
@@ -53,19 +53,6 @@ HEADERS: Final = {
 # Longer than any that we hand out.
 MAX_CURSOR: Final = 80
 HOST: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(:[0-9]{1,5})?")
-
-
-@dataclass(frozen=True, slots=True)
-class PageOptions:
-    """A sample is taken each `step_s` seconds, and browsers ask as often.
-
-    `hosts` are names under which browsers reach the page, beside addresses, localhost and the machine's own.
-    A foreign web page can point a name of its own at this machine and read, through its visitor's browser,
-    what answers here. It cannot choose the name in the request, so a name that is not known is refused.
-    """
-
-    step_s: float = 2.0
-    hosts: tuple[str, ...] = ()
 
 
 class StatusPage:

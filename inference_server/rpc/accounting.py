@@ -1,6 +1,7 @@
 """How the calls of one message ended, told to the statistics."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from inference_server.core.clock import Clock
@@ -12,7 +13,7 @@ from inference_server.core.errors import (
     ServingError,
 )
 from inference_server.rpc.status import status_of
-from inference_server.serving.data_plane import Answer
+from inference_server.serving.data_plane import Answer, RowAnswer
 from inference_server.serving.registry import Registry
 from inference_server.serving.statistics import NO_MODEL, Statistics, Timing
 
@@ -61,19 +62,24 @@ class Account:
         """When the message came, in the clock's monotonic time."""
         return self._received_ns
 
-    def answered(self, answer: Answer, input_ns: int, output_ns: int) -> None:
-        """Count a call that is answered and encoded now, with the time of its decoding and encoding."""
-        id_ = answer.servable.id
-        timing = Timing(
-            queue_ns=answer.started_ns - self._received_ns - input_ns,
-            input_ns=input_ns,
-            infer_ns=answer.ended_ns - answer.started_ns,
-            output_ns=output_ns,
-            total_ns=self._clock.monotonic_ns() - self._received_ns,
-        )
-        self._statistics.answered(id_.name, id_.version, answer.rows, timing, self._clock.wall_ns())
-        if self._trace is not None:
-            self._trace.answered(answer, timing)
+    def answered(self, answers: Sequence[Answer | RowAnswer], input_ns: int, output_ns: int) -> None:
+        """Count calls that are answered and encoded now, with the time of decoding and encoding each."""
+        received_ns, wall_ns = self._received_ns, self._clock.wall_ns()
+        total_ns = self._clock.monotonic_ns() - received_ns
+        for answer in answers:
+            id_ = answer.servable.id
+            waited_ns = answer.started_ns - received_ns
+            decoded_ns = min(input_ns, waited_ns)
+            timing = Timing(
+                waited_ns - decoded_ns,
+                decoded_ns,
+                answer.ended_ns - answer.started_ns,
+                output_ns,
+                total_ns,
+            )
+            self._statistics.answered(id_.name, id_.version, answer.rows, timing, wall_ns)
+            if self._trace is not None:
+                self._trace.answered(answer, timing)
 
     def failed(self, model: str, error: BaseException) -> None:
         """Count a call that ends with this error, whatever it is."""

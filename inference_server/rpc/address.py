@@ -106,7 +106,20 @@ def private_socket(path: Path, options: SocketOptions) -> Iterator[Path]:
     except AddressError as error:
         own.unlink()
         raise AddressError(f"unix:{path}: {error}") from None
-    own.rename(path)
+    _put_in_place(own, path)
+
+
+def _put_in_place(own: Path, path: Path) -> None:
+    """Give the socket its name; of two servers that are started at once one gets it."""
+    try:
+        os.link(own, path)
+    except FileExistsError:
+        own.unlink()
+        raise AddressError(f"unix:{path}: another server has just taken it") from None
+    except OSError:  # no hard links here, or none of a socket that was given away
+        own.rename(path)
+    else:
+        own.unlink()
 
 
 def remove_socket(path: Path, inode: int) -> None:

@@ -28,6 +28,7 @@ MAX_TEXTS: Final = 1 << 18
 MAX_TYPED_INTEGERS: Final = 1 << 20
 MAX_ID_CHARACTERS: Final = 256
 LENGTH: Final = struct.Struct("<I")
+FLOAT32: Final = np.dtype("<f4")
 NOWHERE_ELSE: Final[Mapping[int, bytes]] = MappingProxyType({})
 
 # Open Inference datatype → the field of InferTensorContents that holds it. FP16 and BF16 have none.
@@ -73,7 +74,7 @@ def decode_rows(raw: bytes, rows: int) -> Array:
             f"features: expected float32 rows, a multiple of {4 * rows} bytes for {rows} rows, "
             f"came {len(raw)} bytes"
         )
-    return np.frombuffer(raw, dtype="<f4").reshape(rows, -1)
+    return np.frombuffer(raw, FLOAT32).reshape(rows, -1)
 
 
 def decode_inputs(
@@ -138,10 +139,12 @@ def decode_raw(name: str, datatype: str, shape: tuple[int, ...], raw: bytes) -> 
 
 def encode_raw(array: Array) -> bytes:
     """Return the array's elements, row-major and little-endian."""
-    if array.dtype == np.object_:
+    if array.dtype.hasobject:
         parts = (element if isinstance(element, bytes) else str(element).encode() for element in array.flat)
         return b"".join(LENGTH.pack(len(part)) + part for part in parts)
-    return _little_endian(array).tobytes()
+    if array.dtype.byteorder == ">":
+        array = _little_endian(array)
+    return array.tobytes()
 
 
 def encoded_view(array: Array) -> bytes | memoryview:

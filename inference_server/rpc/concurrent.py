@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from inference_server.serving.drain import Drain
 
@@ -19,28 +19,30 @@ async def answer_concurrently(
     """Yield the answers as they are done; with a bound of 1 that is in the order of the requests.
 
     At most `bound` requests are between being read and having their answer taken: a caller who does not read
-    is not read from. `answer` must not raise. When the server drains, nothing more is read, and the iteration
-    ends after the answers to what was. When the consumer stops or is cancelled, so is every answer on its
-    way. An error of `requests` itself is raised after the answers that were on their way.
+    is not read from. When the server drains, nothing more is read, and the iteration ends after the answers
+    to what was. When the consumer stops or is cancelled, so is every answer on its way. An error of
+    `requests` is raised after the answers that were on their way, one of `answer` in place of its answer.
     """
-    done: asyncio.Queue[Response | None] = asyncio.Queue()
+    done: asyncio.Queue[asyncio.Future[Response] | None] = asyncio.Queue()
     places = asyncio.Semaphore(bound)
-    answering: set[asyncio.Task[None]] = set()
+    answering: set[asyncio.Future[Response]] = set()
 
-    async def answer_one(request: Request) -> None:
-        done.put_nowait(await answer(request))
+    def finished(task: asyncio.Future[Response]) -> None:
+        answering.discard(task)
+        done.put_nowait(task)
 
     async def read() -> None:
         async for request in requests:
             await places.acquire()
-            task = asyncio.create_task(answer_one(request))
+            task = asyncio.ensure_future(answer(request))
             answering.add(task)
-            task.add_done_callback(answering.discard)
+            task.add_done_callback(finished)
 
     async def end() -> None:
         await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
         reading.cancel()
-        await asyncio.wait((reading, *answering))
+        waited: list[asyncio.Future[Any]] = [reading, *answering]
+        await asyncio.wait(waited)
         if answering:  # begun between the two waits
             await asyncio.wait(tuple(answering))
         done.put_nowait(None)
@@ -49,11 +51,12 @@ async def answer_concurrently(
     draining = asyncio.create_task(drain.wait())
     ending = asyncio.create_task(end())
     try:
-        while (response := await done.get()) is not None:
-            yield response
+        while (answered := await done.get()) is not None:
+            yield answered.result()
             places.release()
         if not reading.cancelled():
             reading.result()
     finally:
-        for task in (ending, draining, reading, *answering):
+        unneeded: list[asyncio.Future[Any]] = [ending, draining, reading, *answering]
+        for task in unneeded:
             task.cancel()

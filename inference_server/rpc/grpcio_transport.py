@@ -2,34 +2,33 @@
 
 from __future__ import annotations  # grpc-stubs has generics that grpcio has not
 
-import itertools
 import logging
-import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, NoReturn
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from inference_server.core.clock import Clock
-from inference_server.core.errors import InvalidRequestError
-from inference_server.rpc.fields import FieldBound
-from inference_server.rpc.method import BidirectionalStream, CallContext, Method, ServerStream, Unary
-from inference_server.rpc.status import Code, StatusError, status_of
+from inference_server.rpc.concurrent import answer_concurrently
+from inference_server.rpc.incoming import Parser, RequestIds, parser, read_only_message
+from inference_server.rpc.method import CallContext, EachMessage, Method, MethodTable, ServerStream, Unary
+from inference_server.rpc.status import StatusError
+from inference_server.serving.drain import Drain
 
 # A status text travels in the trailers, a character as up to 12 bytes; beyond 8 KiB they break the call.
 MAX_TEXT: Final = 680
 STATUS_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
-def bind(server: grpc.aio.Server, methods: Sequence[Method], clock: Clock) -> None:
-    """Register every row of the table; their functions must be guarded."""
+def bind(server: grpc.aio.Server, table: MethodTable) -> None:
+    """Register every row of the table."""
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
-    contexts = _ContextMaker(clock)
+    contexts = _ContextMaker(table.clock)
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
-    for method in methods:
+    for method in table.methods:
         name = method.path.rpartition("/")[2]
-        by_service.setdefault(method.service, {})[name] = _handler(method, contexts)
+        by_service.setdefault(method.service, {})[name] = _handler(method, contexts, table.drain)
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler(service, handlers) for service, handlers in by_service.items()]
     )
@@ -43,82 +42,57 @@ def _is_news(record: logging.LogRecord) -> bool:
 class _ContextMaker:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._prefix = secrets.token_hex(4)
-        self._numbers = itertools.count(1)
+        self._ids = RequestIds()
 
     def __call__(self, context: grpc.aio.ServicerContext[Any, Any]) -> CallContext:
         remaining_s = context.time_remaining()
         deadline_ns = None
         if remaining_s is not None:
             deadline_ns = self._clock.monotonic_ns() + int(remaining_s * 1e9)
-        request_id = f"{self._prefix}-{next(self._numbers)}"
-        return CallContext(deadline_ns, request_id, tuple(context.invocation_metadata() or ()))
+        return CallContext(deadline_ns, self._ids(), tuple(context.invocation_metadata() or ()))
 
 
-def _handler(method: Method, contexts: _ContextMaker) -> grpc.RpcMethodHandler[Any, Any]:
+def _handler(method: Method, contexts: _ContextMaker, drain: Drain) -> grpc.RpcMethodHandler[Any, Any]:
     codec: dict[str, Callable[[Any], Any] | None] = {
         "request_deserializer": None,  # what grpcio cannot parse becomes UNKNOWN, and a traceback in the log
         "response_serializer": method.response.SerializeToString,
     }
-    one, many = _parsers(method.request)
+    parse = parser(method.request)
     if method.unary is not None:
-        return grpc.unary_unary_rpc_method_handler(_unary(method, method.unary, one, contexts), **codec)
+        return grpc.unary_unary_rpc_method_handler(_unary(method, method.unary, parse, contexts), **codec)
     if method.server_stream is not None:
         return grpc.unary_stream_rpc_method_handler(
-            _stream(method, method.server_stream, one, contexts), **codec
+            _server_stream(method, method.server_stream, parse, contexts), **codec
         )
-    if method.bidirectional is not None:
+    if method.each is not None:
         return grpc.stream_stream_rpc_method_handler(
-            _stream(method, method.bidirectional, many, contexts), **codec
+            _each(method, method.each, parse, contexts, drain), **codec
         )
     raise ValueError(f"{method.path}: no function")
 
 
-def _parsers(kind: type[Message]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    bound = FieldBound(kind)
-
-    def one(raw: bytes) -> Message:
-        try:
-            bound.check(raw)
-            return kind.FromString(raw)
-        except InvalidRequestError as error:
-            raise status_of(error) from None
-        except DecodeError:
-            text = f"expected a {kind.DESCRIPTOR.full_name}, came {len(raw)} bytes that are none"
-            raise StatusError(Code.INVALID_ARGUMENT, text) from None
-
-    async def many(raws: AsyncIterator[bytes]) -> AsyncIterator[Message]:
-        async for raw in raws:
-            yield one(raw)
-
-    return one, many
-
-
 def _unary(
-    method: Method, function: Unary, parse: Callable[[Any], Any], contexts: _ContextMaker
+    method: Method, function: Unary, parse: Parser, contexts: _ContextMaker
 ) -> Callable[[Any, Any], Any]:
     async def handle(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
         try:
             call = contexts(context)
             method.admit(call)
-            return await function(_read(method, call, parse, raw), call)
+            return await function(read_only_message(method, call, parse, raw), call)
         except StatusError as error:
             await _abort(context, error)
 
     return handle
 
 
-def _stream(
-    method: Method,
-    function: ServerStream | BidirectionalStream,
-    parse: Callable[[Any], Any],
-    contexts: _ContextMaker,
+def _server_stream(
+    method: Method, function: ServerStream, parse: Parser, contexts: _ContextMaker
 ) -> Callable[[Any, Any], Any]:
     async def handle(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Message]:
         try:
             call = contexts(context)
             method.admit(call)
-            async for response in function(_read(method, call, parse, raw), call):
+            async for response in function(read_only_message(method, call, parse, raw), call):
                 yield response
         except StatusError as error:
             await _abort(context, error)
@@ -126,12 +100,24 @@ def _stream(
     return handle
 
 
-def _read(method: Method, call: CallContext, parse: Callable[[Any], Any], raw: Any) -> Any:
-    try:
-        return parse(raw)
-    except StatusError as error:
-        method.refuse(call, error)
-        raise
+def _each(
+    method: Method, function: EachMessage, parse: Parser, contexts: _ContextMaker, drain: Drain
+) -> Callable[[Any, Any], Any]:
+    async def parsed(raws: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+        async for raw in raws:
+            yield parse(raw)
+
+    async def handle(raws: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Message]:
+        try:
+            call = contexts(context)
+            method.admit(call)
+            with function(call) as answer:
+                async for response in answer_concurrently(parsed(raws), answer, method.at_once, drain):
+                    yield response
+        except StatusError as error:
+            await _abort(context, error)
+
+    return handle
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: StatusError) -> NoReturn:

@@ -7,7 +7,7 @@ request id, the log gets the traceback under the same id.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +21,7 @@ from inference_server.core.errors import (
     UnauthenticatedError,
 )
 from inference_server.rpc.access import Access
-from inference_server.rpc.method import BidirectionalStream, CallContext, Group, Method, ServerStream, Unary
+from inference_server.rpc.method import CallContext, EachMessage, Group, Method, ServerStream, Unary
 from inference_server.rpc.status import Code, StatusError, status_of
 from inference_server.serving.statistics import NO_MODEL, Statistics
 
@@ -70,8 +70,8 @@ class Guard:
             return replace(method, unary=self._unary(method, method.unary))
         if method.server_stream is not None:
             return replace(method, server_stream=self._stream(method, method.server_stream))
-        if method.bidirectional is not None:
-            return replace(method, bidirectional=self._stream(method, method.bidirectional))
+        if method.each is not None:
+            return replace(method, each=self._each(method, method.each))
         raise ValueError(f"{method.path}: no function")
 
     def _admit(self, method: Method) -> Callable[[CallContext], None]:
@@ -101,19 +101,48 @@ class Guard:
 
         return guarded
 
-    def _stream(self, method: Method, function: ServerStream | BidirectionalStream) -> ServerStream:
+    def _stream(self, method: Method, function: ServerStream) -> ServerStream:
         async def guarded(request: Any, call: CallContext) -> AsyncIterator[Message]:
             with self._one_call(method, call) as traced, self._one_stream(method):
                 call.check_deadline(self._clock.monotonic_ns())
-                admitted = self._access.state()
+                check_again = self._access_again(method, call)
                 async for response in function(request, traced):
-                    # A token that is taken back ends the streams that it opened, with their next response.
-                    if (state := self._access.state()) != admitted:
-                        self._access.check(method.group, call)
-                        admitted = state
+                    check_again()
                     yield response
 
         return guarded
+
+    def _each(self, method: Method, function: EachMessage) -> EachMessage:
+        @contextlib.contextmanager
+        def guarded(call: CallContext) -> Iterator[Callable[[Any], Awaitable[Message]]]:
+            with self._one_call(method, call) as traced, self._one_stream(method):
+                call.check_deadline(self._clock.monotonic_ns())
+                check_again = self._access_again(method, call)
+                with function(traced) as answer:
+
+                    async def answer_one(request: Any) -> Message:
+                        response = await answer(request)
+                        check_again()
+                        return response
+
+                    yield answer_one
+
+        return guarded
+
+    def _access_again(self, method: Method, call: CallContext) -> Callable[[], None]:
+        """Return what to call before each response of a stream that is admitted now.
+
+        A token that is taken back ends the streams that it opened, with their next response.
+        """
+        admitted = self._access.state()
+
+        def check() -> None:
+            nonlocal admitted
+            if (state := self._access.state()) != admitted:
+                self._access.check(method.group, call)
+                admitted = state
+
+        return check
 
     @contextlib.contextmanager
     def _one_stream(self, method: Method) -> Iterator[None]:
@@ -142,7 +171,10 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - the edge of every RPC; `status_for` logs bugs
             status = status_for(error, method.path, call.request_id)
             code = status.code
-            raise status from None
+            try:
+                raise status from None
+            finally:
+                del status  # its traceback holds this frame: only the collector would part them
         except (asyncio.CancelledError, GeneratorExit):
             late = call.deadline_ns is not None and self._clock.monotonic_ns() >= call.deadline_ns
             code = Code.DEADLINE_EXCEEDED if late else Code.CANCELLED

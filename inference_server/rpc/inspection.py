@@ -1,6 +1,6 @@
 """What the Open Inference Protocol tells of the server and of a model: readiness, metadata, configuration."""
 
-import importlib.metadata
+import functools
 from typing import Final
 
 from google.protobuf.message import Message
@@ -89,9 +89,7 @@ class Inspection:
     ) -> oip.ServerMetadataResponse:
         """Say who answers."""
         del request, call
-        return oip.ServerMetadataResponse(
-            name="tickserve", version=importlib.metadata.version("tickserve"), extensions=self._extensions
-        )
+        return oip.ServerMetadataResponse(name="tickserve", version=_release(), extensions=self._extensions)
 
     async def model_metadata(
         self, request: oip.ModelMetadataRequest, call: CallContext
@@ -151,3 +149,10 @@ class Inspection:
 
 def _encode_spec(spec: TensorSpec) -> oip.ModelMetadataResponse.TensorMetadata:
     return oip.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+
+
+@functools.cache
+def _release() -> str:
+    import importlib.metadata  # noqa: PLC0415 - it brings a parser of e-mail, for which no start waits
+
+    return importlib.metadata.version("tickserve")

@@ -1,16 +1,14 @@
-"""The grpcio server on its addresses, from bound to drained."""
+"""The servers on their addresses, from bound to drained: one by each transport that has addresses."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
-
-import grpc
+from typing import Final, Literal, Protocol, Self
 
 from inference_server.adapters.certificate import Certificate
 from inference_server.adapters.renewal import Renewal
-from inference_server.core.clock import Clock
 from inference_server.rpc.address import (
     Address,
     AddressError,
@@ -19,16 +17,19 @@ from inference_server.rpc.address import (
     private_socket,
     remove_socket,
 )
-from inference_server.rpc.grpcio_transport import bind
-from inference_server.rpc.method import Method
-from inference_server.rpc.tls import tls_credentials
+from inference_server.rpc.method import MethodTable
 
 log = logging.getLogger(__name__)
+
+Transport = Literal["auto", "grpcio", "h2"]
 
 
 @dataclass(frozen=True, slots=True)
 class ListenerOptions:
-    """Bounds of the transport, who may use its Unix sockets, and whether plaintext may leave this machine.
+    """Which transport, its bounds, who may use Unix sockets, and whether plaintext may leave this machine.
+
+    By "auto", addresses that only this machine can reach in plaintext are served by the transport for them,
+    `rpc.h2`, all others by grpcio; "grpcio" and "h2" serve all addresses by one.
 
     `max_metadata_bytes` bounds the metadata of a call, its path among them. On one connection
     `max_streams_per_connection` calls can be open; more wait on the caller's side, unseen here, so it has to
@@ -39,6 +40,7 @@ class ListenerOptions:
     `min_ping_interval_s` is sent away after three times.
     """
 
+    transport: Transport = "auto"
     max_message_bytes: int = 64 << 20
     max_metadata_bytes: int = 16 << 10
     max_streams_per_connection: int = 4096
@@ -51,12 +53,38 @@ class ListenerOptions:
     socket: SocketOptions = field(default_factory=SocketOptions)
 
 
-class Listener:
-    """A gRPC server that is bound to its addresses; `start` lets it answer."""
+class Server(Protocol):
+    """A server of one transport."""
 
-    def __init__(self, server: grpc.aio.Server, addresses: Sequence[Address], drain_timeout_s: float) -> None:
+    def bind_path(self, path: Path) -> None:
+        """Bind a Unix socket, or raise AddressError."""
+        ...
+
+    def bind_host(self, address: Address) -> int:
+        """Bind a host and port and return the port that the system chose, or raise AddressError."""
+        ...
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is bound; for a server that was never started."""
+        ...
+
+    async def stop(self, timeout_s: float) -> None:
+        """Refuse new calls, wait for those in flight, at most this long, and cut off what is left."""
+        ...
+
+
+class Listener:
+    """Servers that are bound to their addresses; `start` lets them answer."""
+
+    def __init__(
+        self, servers: Sequence[Server], addresses: Sequence[Address], drain_timeout_s: float
+    ) -> None:
         self.addresses: Final = tuple(addresses)
-        self._server = server
+        self._servers = tuple(servers)
         self._drain_timeout_s = drain_timeout_s
         self._sockets = _sockets(addresses)
 
@@ -64,8 +92,7 @@ class Listener:
     def bind(
         cls,
         addresses: Sequence[Address],
-        methods: Sequence[Method],
-        clock: Clock,
+        table: MethodTable,
         options: ListenerOptions,
         tls: Renewal[Certificate] | None = None,
     ) -> Self:
@@ -77,21 +104,27 @@ class Listener:
         """
         for address in addresses:
             check_plaintext(address, allowed=options.allow_remote_plaintext or tls is not None)
-        server = grpc.aio.server(options=_arguments(options))
-        bind(server, methods, clock)
+        servers: dict[bool, Server] = {}
         bound: list[Address] = []
         try:
             for address in addresses:
-                port = _bind_one(server, address, options.socket, tls)
-                bound.append(address.with_port(port))
-        except AddressError:
+                fast = _is_fast(address, options.transport, tls)
+                if fast not in servers:
+                    servers[fast] = (
+                        _fast_server(table, options) if fast else _grpcio_server(table, options, tls)
+                    )
+                bound.append(_bind_one(servers[fast], address, options.socket))
+        except BaseException:
+            for server in servers.values():
+                server.close()
             _remove_sockets(_sockets(bound))
             raise
-        return cls(server, bound, options.drain_timeout_s)
+        return cls(tuple(servers.values()), bound, options.drain_timeout_s)
 
     async def start(self) -> None:
         """Begin to answer."""
-        await self._server.start()
+        for server in self._servers:
+            await server.start()
         log.info("listening on %s", ", ".join(map(str, self.addresses)))
 
     async def stop(self) -> None:
@@ -99,8 +132,39 @@ class Listener:
 
         What is still in flight after the drain time is cut.
         """
-        await self._server.stop(self._drain_timeout_s)
+        await asyncio.gather(*(server.stop(self._drain_timeout_s) for server in self._servers))
         _remove_sockets(self._sockets)
+
+
+def _is_fast(address: Address, transport: Transport, tls: Renewal[Certificate] | None) -> bool:
+    """Whether an address is for `rpc.h2`; AddressError where it should be and cannot."""
+    local = address.is_local and (tls is None or address.path is not None)
+    if transport == "h2" and not local:
+        raise AddressError(
+            f"{address}: transport h2 is for plaintext on this machine; expected auto or grpcio"
+        )
+    return local and transport != "grpcio"
+
+
+# Each transport is imported where it has an address to serve: grpcio takes a tenth of a second.
+def _fast_server(table: MethodTable, options: ListenerOptions) -> Server:
+    from inference_server.rpc.h2.server import H2Server  # noqa: PLC0415
+
+    return H2Server(table, options)
+
+
+def _grpcio_server(table: MethodTable, options: ListenerOptions, tls: Renewal[Certificate] | None) -> Server:
+    from inference_server.rpc.grpcio_server import GrpcioServer  # noqa: PLC0415
+
+    return GrpcioServer(table, options, tls)
+
+
+def _bind_one(server: Server, address: Address, options: SocketOptions) -> Address:
+    if address.path is None:
+        return address.with_port(server.bind_host(address))
+    with private_socket(address.path, options) as name:
+        server.bind_path(name)
+    return address
 
 
 def _sockets(addresses: Sequence[Address]) -> list[tuple[Path, int]]:
@@ -110,39 +174,3 @@ def _sockets(addresses: Sequence[Address]) -> list[tuple[Path, int]]:
 def _remove_sockets(sockets: Sequence[tuple[Path, int]]) -> None:
     for path, inode in sockets:
         remove_socket(path, inode)
-
-
-def _arguments(options: ListenerOptions) -> tuple[tuple[str, int], ...]:
-    return (
-        ("grpc.so_reuseport", 0),  # two servers on one port would share its calls without a word
-        ("grpc.max_receive_message_length", options.max_message_bytes),
-        ("grpc.max_send_message_length", options.max_message_bytes),
-        # Between the two bounds grpcio refuses by chance; here they are one.
-        ("grpc.max_metadata_size", options.max_metadata_bytes),
-        ("grpc.absolute_max_metadata_size", options.max_metadata_bytes),
-        # Here too: by itself grpcio ends calls by chance from 1000 that wait on.
-        ("grpc.server.max_pending_requests", options.max_unread_calls),
-        ("grpc.server.max_pending_requests_hard_limit", options.max_unread_calls),
-        ("grpc.max_concurrent_streams", options.max_streams_per_connection),
-        ("grpc.keepalive_time_ms", int(options.keepalive_s * 1000)),
-        # Two waits for the answer to one ping; the first that is over closes the connection.
-        ("grpc.keepalive_timeout_ms", int(options.keepalive_timeout_s * 1000)),
-        ("grpc.http2.ping_timeout_ms", int(options.keepalive_timeout_s * 1000)),
-        ("grpc.http2.min_ping_interval_without_data_ms", int(options.min_ping_interval_s * 1000)),
-        # Also while no call is open: a caller that waits for the next tick may ask as often as any.
-        ("grpc.keepalive_permit_without_calls", 1),
-    )
-
-
-def _bind_one(
-    server: grpc.aio.Server, address: Address, options: SocketOptions, tls: Renewal[Certificate] | None
-) -> int:
-    try:
-        if address.path is None:
-            if tls is None:
-                return server.add_insecure_port(str(address))
-            return server.add_secure_port(str(address), tls_credentials(tls))
-        with private_socket(address.path, options) as name:
-            return server.add_insecure_port(f"unix:{name}")
-    except RuntimeError:  # grpcio's word for any failure to bind; its log has the system's
-        raise AddressError(f"{address}: cannot listen there; is the port in use?") from None

@@ -5,13 +5,16 @@ A function here knows decoded messages and a `CallContext`, and nothing of the t
 
 import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from google.protobuf.message import Message
 
+from inference_server.core.clock import Clock
 from inference_server.core.errors import DeadlineExceededError, Reason
 from inference_server.rpc.status import StatusError
+from inference_server.serving.drain import Drain
 
 if TYPE_CHECKING:  # at run time only where traces are configured
     from inference_server.rpc.spans import RpcTrace
@@ -40,7 +43,7 @@ class CallContext:
 
 Unary = Callable[[Any, CallContext], Awaitable[Message]]
 ServerStream = Callable[[Any, CallContext], AsyncIterator[Message]]
-BidirectionalStream = Callable[[AsyncIterator[Any], CallContext], AsyncIterator[Message]]
+EachMessage = Callable[[CallContext], AbstractContextManager[Callable[[Any], Awaitable[Message]]]]
 
 
 class Group(enum.Enum):
@@ -59,10 +62,16 @@ class Method:
     """One RPC. Exactly one of the three functions is set.
 
     A function ends badly by raising ServingError; anything else that it raises is a bug. It is cancelled when
-    the caller goes away or the deadline passes, at any await. `admit` is called first, before anything that
-    the caller sent is read or decoded; what it raises ends the call. A call whose one message cannot be read
-    never gets to its function: `refuse` is called with the error instead, which it counts. Nor does one
-    that comes after its deadline, unless the function `counts_expired` ones: then it refuses them itself.
+    the caller goes away or the deadline passes, at any await. A transport may begin it outside of a task: up
+    to its first await it has no current task. `admit` is called first, before anything that the caller sent
+    is read or decoded; what it raises ends the call. A call whose one message cannot be read never gets to
+    its function: `refuse` is called with the error instead, which it counts. Nor does one that comes after
+    its deadline, unless the function `counts_expired` ones: then it refuses them itself.
+
+    `each` is for a stream of which every message is answered by itself: what it gives is entered when the
+    stream opens and left when it ends, and holds the function that answers one message. `at_once` are
+    answered at a time, and sent as they are done; with 1 that is in the order of the messages. What that
+    function raises ends the stream.
     """
 
     path: str
@@ -71,7 +80,8 @@ class Method:
     group: Group
     unary: Unary | None = None
     server_stream: ServerStream | None = None
-    bidirectional: BidirectionalStream | None = None
+    each: EachMessage | None = None
+    at_once: int = 1
     admit: Callable[[CallContext], None] = lambda _: None
     refuse: Callable[[CallContext, StatusError], None] = lambda *_: None
     counts_expired: bool = False
@@ -80,6 +90,19 @@ class Method:
     def service(self) -> str:
         """The full service name in the path."""
         return self.path[1:].rpartition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class MethodTable:
+    """Every RPC of the server, guarded, and what a transport needs to serve them.
+
+    Once `drain` has begun, streams of messages that are answered each by itself end after the answers to
+    what was read of them.
+    """
+
+    methods: Sequence[Method]
+    clock: Clock
+    drain: Drain
 
 
 class Service(Protocol):

@@ -4,7 +4,8 @@ Here is what answers requests. What tells of models is in `rpc.inspection` and `
 loads them in `rpc.repository`, and shared memory in `rpc.shared_memory`.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from open_inference.v2 import inference_pb2 as oip
@@ -20,15 +21,14 @@ from inference_server.rpc.codec import (
     encode_raw,
     encoded_view,
 )
-from inference_server.rpc.concurrent import answer_concurrently
 from inference_server.rpc.guard import status_for
+from inference_server.rpc.infer_responses import InferResponses
 from inference_server.rpc.method import CallContext, Group, Method
 from inference_server.rpc.parameters import read_timeout_us
 from inference_server.rpc.shared_tensors import SharedTensors, Window
 from inference_server.rpc.tracing import traced_message
 from inference_server.rpc.version import parse_version
 from inference_server.serving.data_plane import Answer, Call, DataPlane
-from inference_server.serving.drain import Drain
 from inference_server.serving.signature import shown
 
 SERVICE: Final = "inference.GRPCInferenceService"
@@ -43,15 +43,14 @@ class OpenInference:
         self,
         data_plane: DataPlane,
         clock: Clock,
-        drain: Drain,
         accounting: Accounting,
         shared: SharedTensors,
     ) -> None:
         self._data_plane = data_plane
         self._clock = clock
-        self._drain = drain
         self._accounting = accounting
         self._shared = shared
+        self._responses = InferResponses()
 
     def methods(self) -> list[Method]:
         """Return the service's rows of the method table."""
@@ -69,7 +68,7 @@ class OpenInference:
                 oip.ModelInferRequest,
                 oip.ModelStreamInferResponse,
                 Group.PREDICT,
-                bidirectional=self.model_stream_infer,
+                each=self.model_stream_infer,
             ),
         ]
 
@@ -83,9 +82,9 @@ class OpenInference:
             account.failed(request.model_name, error)
             raise
 
-    async def model_stream_infer(
-        self, requests: AsyncIterator[oip.ModelInferRequest], call: CallContext
-    ) -> AsyncIterator[oip.ModelStreamInferResponse]:
+    def model_stream_infer(
+        self, call: CallContext
+    ) -> AbstractContextManager[Callable[[oip.ModelInferRequest], Awaitable[oip.ModelStreamInferResponse]]]:
         """Answer the stream's requests one after another, in order; an error stays in-band.
 
         In order, because clients that exist may send no ids.
@@ -109,8 +108,7 @@ class OpenInference:
             response.infer_response.parameters[FINAL].bool_param = True
             return response
 
-        async for response in answer_concurrently(requests, answer, 1, self._drain):
-            yield response
+        return nullcontext(answer)
 
     async def _infer(
         self, request: oip.ModelInferRequest, call: CallContext, account: Account
@@ -138,29 +136,27 @@ class OpenInference:
             error.version = answer.servable.id.version
             raise
         encoded_ns = self._clock.monotonic_ns()
-        account.answered(answer, decoded_ns - account.received_ns, encoded_ns - answered_ns)
+        account.answered([answer], decoded_ns - account.received_ns, encoded_ns - answered_ns)
         return response
 
     def _encode(
         self, request: oip.ModelInferRequest, answer: Answer, windows: Mapping[str, Window]
     ) -> oip.ModelInferResponse:
-        response = oip.ModelInferResponse(
-            model_name=answer.servable.id.name,
-            model_version=str(answer.servable.id.version),
-            id=request.id,
-        )
-        _prove(response, answer)
+        response = self._responses.begin(request.id, answer)
+        contents = response.raw_output_contents
+        if not windows:
+            contents.extend(map(encode_raw, answer.arrays))
+            return response
         shared: list[tuple[str, Window, bytes | memoryview]] = []
-        for spec, array in answer.outputs:
-            output = response.outputs.add(name=spec.name, datatype=spec.datatype, shape=array.shape)
-            window = windows.get(spec.name)
+        for output, array in zip(response.outputs, answer.arrays, strict=True):
+            window = windows.get(output.name)
             if window is None:
-                response.raw_output_contents.append(encode_raw(array))
+                contents.append(encode_raw(array))
                 continue
             content = encoded_view(array)
-            shared.append((spec.name, window, content))
+            shared.append((output.name, window, content))
             window.name(output.parameters, len(content))
-            response.raw_output_contents.append(b"")  # clients find an output's entry by its place
+            contents.append(b"")  # clients find an output's entry by its place
         self._shared.write_outputs(shared)
         return response
 
@@ -169,14 +165,3 @@ class OpenInference:
             return call.deadline_ns
         own = self._clock.monotonic_ns() + timeout_us * 1000
         return own if call.deadline_ns is None else min(own, call.deadline_ns)
-
-
-def _prove(response: oip.ModelInferResponse, answer: Answer) -> None:
-    """Say which bytes answered and what vetting made of them."""
-    servable, vetting, parameters = answer.servable, answer.vetting, response.parameters
-    parameters["digest"].string_param = servable.digest
-    if servable.contract is not None:
-        parameters["contract_hash"].string_param = servable.contract.hash
-    parameters["verified"].bool_param = vetting is not None and vetting.verified
-    if vetting is not None:
-        parameters["vetted_at_ns"].int64_param = vetting.vetted_at_ns

@@ -1,7 +1,8 @@
 """`tickserve.v1.Predictor`: many models and many rows in one message, each part with its own status."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,19 +11,18 @@ from tickserve.v1 import predictor_pb2 as wire
 from inference_server.core.clock import Clock
 from inference_server.core.contract import Contract, NanPolicy, OutputKind
 from inference_server.core.errors import InvalidRequestError, ServingError
-from inference_server.core.servable import ModelStatus, VersionStatus, VettingResult
+from inference_server.core.servable import ModelStatus, VersionStatus
 from inference_server.core.tensor import TensorSpec
-from inference_server.rpc.accounting import Accounting
-from inference_server.rpc.codec import MAX_ID_CHARACTERS, check_id, decode_rows, encode_raw
-from inference_server.rpc.concurrent import answer_concurrently
+from inference_server.rpc.accounting import Account, Accounting
+from inference_server.rpc.codec import MAX_ID_CHARACTERS, check_id, decode_rows
 from inference_server.rpc.guard import status_for
 from inference_server.rpc.method import CallContext, Group, Method
+from inference_server.rpc.part_results import NEVER_VETTED, PartResults, WrittenResponse
 from inference_server.rpc.status import StatusError, status_of
 from inference_server.rpc.tracing import traced_message
 from inference_server.rpc.version import parse_label
-from inference_server.serving.data_plane import Answer, Call, DataPlane
-from inference_server.serving.drain import Drain
-from inference_server.serving.registry import Registry
+from inference_server.serving.data_plane import PAUSE_EVERY_NS, Answer, Call, DataPlane, RowAnswer
+from inference_server.serving.registry import Registry, Which
 from inference_server.serving.signature import shown
 
 SERVICE: Final = "tickserve.v1.Predictor"
@@ -36,8 +36,9 @@ OUTPUT_KINDS: Final = {
     OutputKind.VALUE: wire.OutputMeaning.VALUE,
 }
 # After so many parts, well below a millisecond's work, others get their turn on the event loop.
-PAUSE_EVERY: Final = 32
-NEVER_VETTED: Final = VettingResult(vetted_at_ns=0, verified=False, text="", memory_bytes=0)
+PAUSE_EVERY: Final = 128
+Ended = Answer | RowAnswer | ServingError
+Begun = Call | RowAnswer | ServingError
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,6 @@ class Predictor:
         data_plane: DataPlane,
         registry: Registry,
         clock: Clock,
-        drain: Drain,
         *,
         accounting: Accounting,
         options: PredictorOptions,
@@ -67,9 +67,9 @@ class Predictor:
         self._data_plane = data_plane
         self._registry = registry
         self._clock = clock
-        self._drain = drain
         self._accounting = accounting
         self._options = options
+        self._results = PartResults()
 
     def methods(self) -> list[Method]:
         """Return the service's rows of the method table."""
@@ -87,7 +87,8 @@ class Predictor:
                 wire.PredictRequest,
                 wire.PredictResponse,
                 Group.PREDICT,
-                bidirectional=self.predict_stream,
+                each=self.predict_stream,
+                at_once=self._options.max_unanswered_per_stream,
             ),
             Method(
                 f"/{SERVICE}/DescribeModels",
@@ -100,7 +101,6 @@ class Predictor:
 
     async def predict(self, request: wire.PredictRequest, call: CallContext) -> wire.PredictResponse:
         """Answer every part, or say why not."""
-        now_ns = self._clock.monotonic_ns
         deadline_ns = self._deadline_ns(request, call)
         check_id(request.id)
         if len(request.parts) > self._options.max_parts:
@@ -108,33 +108,27 @@ class Predictor:
                 f"expected at most {self._options.max_parts} parts, came {len(request.parts)}"
             )
         account = self._accounting.open(deadline_ns, call.trace)
-        response = wire.PredictResponse(id=request.id)
+        response = WrittenResponse(request.id)
         try:
             call.check_deadline(account.received_ns)
-            calls, decoded = await self._decode(request.parts, account.received_ns)
-            answers = iter(await self._data_plane.answer(calls, deadline_ns))
-            before_ns = now_ns()
-            for part, took in zip(request.parts, decoded, strict=True):
-                answer = next(answers) if isinstance(took, int) else took
-                if isinstance(took, int) and isinstance(answer, Answer):
-                    response.parts.append(_encode_answer(answer))
-                    after_ns = now_ns()
-                    account.answered(answer, took, after_ns - before_ns)
-                    before_ns = after_ns
-                elif isinstance(answer, ServingError):
-                    response.parts.append(_encode_refusal(part, answer))
-                    account.failed(part.model, answer)
-                if len(response.parts) % PAUSE_EVERY == 0:
+            begun = await self._begin(request.parts, deadline_ns)
+            began_ns = self._clock.monotonic_ns() - account.received_ns
+            runs_ns = sum(each.ended_ns - each.started_ns for each in begun if isinstance(each, RowAnswer))
+            input_ns = (began_ns - runs_ns) // max(len(begun), 1)
+            answers = await self._finish(begun, deadline_ns)
+            for place in range(0, len(answers), PAUSE_EVERY):
+                self._write(response, request.parts, answers[place : place + PAUSE_EVERY], account, input_ns)
+                if len(response) % PAUSE_EVERY == 0:
                     await asyncio.sleep(0)
         except BaseException as error:
-            for part in request.parts[len(response.parts) :]:
+            for part in request.parts[len(response) :]:
                 account.failed(part.model, error)
             raise
-        return response
+        return response.message()
 
-    async def predict_stream(
-        self, requests: AsyncIterator[wire.PredictRequest], call: CallContext
-    ) -> AsyncIterator[wire.PredictResponse]:
+    def predict_stream(
+        self, call: CallContext
+    ) -> AbstractContextManager[Callable[[wire.PredictRequest], Awaitable[wire.PredictResponse]]]:
         """Answer each request by its id, in whatever order; what fails a request stays in-band."""
 
         async def answer(request: wire.PredictRequest) -> wire.PredictResponse:
@@ -146,9 +140,7 @@ class Predictor:
                 status = status_for(error, f"/{SERVICE}/PredictStream", f"{call.request_id}/{shown(id_)}")
                 return wire.PredictResponse(id=id_, error=_encode_status(status))
 
-        bound = self._options.max_unanswered_per_stream
-        async for response in answer_concurrently(requests, answer, bound, self._drain):
-            yield response
+        return nullcontext(answer)
 
     async def describe_models(
         self, request: wire.DescribeModelsRequest, call: CallContext
@@ -160,24 +152,63 @@ class Predictor:
             ready=self._registry.ready(),
         )
 
-    async def _decode(
-        self, parts: Sequence[wire.PredictPart], before_ns: int
-    ) -> tuple[list[Call], list[int | ServingError]]:
-        """Return the calls, and for each part how many nanoseconds it took or why it is none."""
-        calls: list[Call] = []
-        decoded: list[int | ServingError] = []
-        for part in parts:
-            try:
-                self._data_plane.check_room(part.model)
-                calls.append(_decode_part(part))
-                after_ns = self._clock.monotonic_ns()
-                decoded.append(after_ns - before_ns)
-                before_ns = after_ns
-            except ServingError as error:
-                decoded.append(error)
-            if len(decoded) % PAUSE_EVERY == 0:
+    async def _begin(self, parts: Sequence[wire.PredictPart], deadline_ns: int | None) -> list[Begun]:
+        """Answer at once what is one row and nothing special; of any other part return its call."""
+        begun: list[Begun] = []
+        data_plane = self._data_plane
+        pause_ns = self._clock.monotonic_ns() + PAUSE_EVERY_NS
+        for place, part in enumerate(parts, start=1):
+            answer: Begun | None = None
+            if part.rows == 1 and not part.label:
+                answer = data_plane.answer_row(
+                    part.model, part.version, part.contract_hash, part.features, deadline_ns
+                )
+            if answer is None:
+                answer = self._decode(part)
+            begun.append(answer)
+            if place % PAUSE_EVERY == 0 or (isinstance(answer, RowAnswer) and answer.ended_ns >= pause_ns):
                 await asyncio.sleep(0)
-        return calls, decoded
+                pause_ns = self._clock.monotonic_ns() + PAUSE_EVERY_NS
+        return begun
+
+    def _decode(self, part: wire.PredictPart) -> Call | ServingError:
+        """Return the part's call, or why it is none."""
+        try:
+            if self._data_plane.calls_in_flight:
+                self._data_plane.check_room(part.model)
+            return _decode_part(part)
+        except ServingError as error:
+            return error
+
+    async def _finish(self, begun: list[Begun], deadline_ns: int | None) -> list[Ended]:
+        """Return what becomes of each part."""
+        calls = [each for each in begun if isinstance(each, Call)]
+        answers = iter(await self._data_plane.answer(calls, deadline_ns) if calls else ())
+        return [next(answers) if isinstance(each, Call) else each for each in begun]
+
+    def _write(
+        self,
+        response: WrittenResponse,
+        parts: Sequence[wire.PredictPart],
+        answers: Sequence[Ended],
+        account: Account,
+        input_ns: int,
+    ) -> None:
+        """Append what became of the next parts, and count it."""
+        before_ns = self._clock.monotonic_ns()
+        answered: list[Answer | RowAnswer] = []
+        try:
+            for answer in answers:
+                if isinstance(answer, ServingError):
+                    part = parts[len(response)]
+                    response.add(_encode_refusal(part, answer))
+                    account.failed(part.model, answer)
+                else:
+                    response.add(self._results.write(answer))
+                    answered.append(answer)
+        finally:
+            took_ns = self._clock.monotonic_ns() - before_ns
+            account.answered(answered, input_ns, took_ns // len(answers))
 
     def _deadline_ns(self, request: wire.PredictRequest, call: CallContext) -> int | None:
         if not request.timeout_us:
@@ -187,38 +218,21 @@ class Predictor:
 
 
 def _decode_part(part: wire.PredictPart) -> Call:
+    which: Which = part.version
     if part.version < 0:
-        raise InvalidRequestError(f"version: expected 0 or above, came {part.version}")
-    if part.label and part.version:
-        raise InvalidRequestError(
-            f"expected a version or a label, came version {part.version} and label {shown(part.label)}"
-        )
-    return Call(
-        model=part.model,
-        inputs=decode_rows(part.features, part.rows),
-        version=parse_label(part.label) if part.label else part.version,
-        contract_hash=part.contract_hash,
-    )
+        raise InvalidRequestError(f"version: expected 0 or above, came {which}")
+    if label := part.label:
+        if which:
+            raise InvalidRequestError(
+                f"expected a version or a label, came version {which} and label {shown(label)}"
+            )
+        which = parse_label(label)
+    return Call(part.model, decode_rows(part.features, part.rows), which, (), part.contract_hash)
 
 
-def _encode_answer(answer: Answer) -> wire.PartResult:
-    servable, vetting = answer.servable, answer.vetting or NEVER_VETTED
-    return wire.PartResult(
-        model=servable.id.name,
-        version=servable.id.version,
-        digest=servable.digest,
-        contract_hash="" if servable.contract is None else servable.contract.hash,
-        outputs=[
-            wire.Tensor(name=spec.name, datatype=spec.datatype, shape=array.shape, raw=encode_raw(array))
-            for spec, array in answer.outputs
-        ],
-        vetted_at_ns=vetting.vetted_at_ns,
-        verified=vetting.verified,
-    )
-
-
-def _encode_refusal(part: wire.PredictPart, error: ServingError) -> wire.PartResult:
-    return wire.PartResult(model=part.model[:MAX_ID_CHARACTERS], status=_encode_status(status_of(error)))
+def _encode_refusal(part: wire.PredictPart, error: ServingError) -> bytes:
+    refused = wire.PartResult(model=part.model[:MAX_ID_CHARACTERS], status=_encode_status(status_of(error)))
+    return wire.PredictResponse(parts=[refused]).SerializeToString()
 
 
 def _encode_status(status: StatusError) -> wire.PartStatus:

@@ -26,7 +26,7 @@ from inference_server.core.errors import Reason, ServingError
 from inference_server.rpc.method import CallContext, Method
 from inference_server.rpc.status import Code, status_of
 from inference_server.rpc.tracing import SAMPLE_RATIO, TracingOptions
-from inference_server.serving.data_plane import Answer
+from inference_server.serving.data_plane import Answer, RowAnswer
 from inference_server.serving.statistics import Timing
 
 CARRIED: Final = ("traceparent", "tracestate")
@@ -72,7 +72,7 @@ class Tracing:
         span = self._tracer.start_span(
             method.path[1:], self._callers(call), SpanKind.SERVER, attributes=attributes
         )
-        if method.bidirectional is None and not span.is_recording():
+        if method.each is None and not span.is_recording():
             return None
         return RpcTrace(self, method, span)
 
@@ -140,7 +140,7 @@ class RpcTrace:
         """Begin the span of a message of this stream; None where it is not sampled."""
         return self._tracing.message(self._method, self._span)
 
-    def answered(self, answer: Answer, timing: Timing) -> None:
+    def answered(self, answer: Answer | RowAnswer, timing: Timing) -> None:
         """Add a call that is answered now."""
         servable = answer.servable
         span, end_ns = self._tracing.call(servable.id.name, self._span, timing.total_ns)
@@ -190,7 +190,7 @@ class RpcTrace:
         except ServingError as error:
             code = status_of(error).code
             raise
-        except Exception:
+        except Exception:  # any other is a bug; it goes on its way
             code = Code.INTERNAL
             raise
         except (asyncio.CancelledError, GeneratorExit):

@@ -16,7 +16,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +45,7 @@ log: Final = logging.getLogger(__name__)
 PAUSE_EVERY_NS: Final = 500_000
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Call:
+class Call(NamedTuple):
     """Rows for one model.
 
     `inputs` hold an array by input name, C-contiguous, little-endian; an array alone is for the model's only
@@ -61,9 +60,8 @@ class Call:
     contract_hash: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """What one servable answered: each output's spec (its shape as the signature has it) and array.
+class Answer(NamedTuple):
+    """What one servable answered: for each output its spec, with the signature's shape, and its array.
 
     `vetting` is what vetting said of its bytes. The run of these rows began and ended at these readings of
     the clock's monotonic time.
@@ -71,10 +69,45 @@ class Answer:
 
     servable: Servable
     vetting: VettingResult | None
-    outputs: tuple[tuple[TensorSpec, Array], ...]
+    specs: tuple[TensorSpec, ...]
+    arrays: Sequence[Array]
     rows: int
     started_ns: int
     ended_ns: int
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Each output's."""
+        return tuple(array.shape for array in self.arrays)
+
+    @property
+    def outputs(self) -> tuple[tuple[TensorSpec, Array], ...]:
+        """Each output's spec and array."""
+        return tuple(zip(self.specs, self.arrays, strict=True))
+
+
+class RowAnswer(NamedTuple):
+    """What one servable answered to one row: for each of its outputs the shape, and the bytes as on the wire.
+
+    The rest is as in `Answer`.
+    """
+
+    servable: Servable
+    vetting: VettingResult | None
+    shapes: tuple[tuple[int, ...], ...]
+    values: Sequence[bytes]
+    started_ns: int
+    ended_ns: int
+
+    @property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """Of each output."""
+        return self.servable.outputs
+
+    @property
+    def rows(self) -> int:
+        """One."""
+        return 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +208,31 @@ class DataPlane:
                 f"{bound} calls to model {shown(model)} are in flight, which is its bound", Reason.MODEL_FULL
             )
 
+    def answer_row(
+        self, model: str, version: Which, contract_hash: str, row: bytes, deadline_ns: int | None
+    ) -> RowAnswer | DeadlineExceededError | None:
+        """Answer one row of float32 by its bytes, at once, where nothing stands in the way of that.
+
+        None where something does, be it only that the run is slow: `answer` finds what it is.
+        """
+        entry = self._registry.find(model, version)
+        if entry is None or self._in_flight or entry.run_ns >= self._options.inline_below_ns:
+            return None
+        if not entry.signature.takes_row(contract_hash, row):
+            return None
+        started_ns = self._clock.monotonic_ns()
+        if deadline_ns is not None and started_ns >= deadline_ns:
+            return None
+        servable = entry.servable
+        values = servable.run_row(row)
+        if values is None:
+            return None
+        ended_ns = self._clock.monotonic_ns()
+        if deadline_ns is not None and ended_ns >= deadline_ns:
+            return _unfinished(servable)
+        entry.rows_answered += 1
+        return RowAnswer(servable, entry.vetting, entry.signature.output_rows, values, started_ns, ended_ns)
+
     async def answer(self, calls: Sequence[Call], deadline_ns: int | None) -> list[Answer | ServingError]:
         """Answer each call, or say why not, in the order of the calls; one never fails another.
 
@@ -215,7 +273,8 @@ class DataPlane:
             raise DeadlineExceededError(
                 "the deadline passed before the start; nothing was run", Reason.EXPIRED
             )
-        self.check_room(call.model)
+        if self._in_flight:
+            self.check_room(call.model)
         entry = self._registry.resolve(call.model, call.version)
         signature = entry.signature
         try:
@@ -225,8 +284,11 @@ class DataPlane:
         except ServingError as error:
             error.version = entry.servable.id.version
             raise
-        shape = next(iter(inputs.values())).shape if inputs else ()
-        return _Run(entry, inputs, names, specs, rows=shape[0] if shape else 1)
+        shape: tuple[int, ...] = ()
+        for array in inputs.values():
+            shape = array.shape
+            break
+        return _Run(entry, inputs, names, specs, shape[0] if shape else 1)
 
     def _check_input_bytes(self, run: _Run) -> None:
         bound = self._options.max_input_bytes
@@ -238,13 +300,7 @@ class DataPlane:
             )
 
     def _is_quick(self, run: _Run) -> bool:
-        servable, vetting = run.entry.servable, run.entry.vetting
-        expected_ns = servable.warm_up_ns * run.rows
-        return (
-            expected_ns < self._options.inline_below_ns
-            and servable.contract is not None
-            and (vetting is None or vetting.steady)
-        )
+        return run.entry.run_ns * run.rows < self._options.inline_below_ns
 
     def _run_now(self, run: _Run, deadline_ns: int | None) -> Answer | ServingError:
         """Run on the loop. It takes no place and needs no hold on its entry: nothing comes in between."""
@@ -297,7 +353,7 @@ class DataPlane:
                 except NoThreadError:
                     return OverloadedError("the system gives the server no more threads", version=version)
         except TimeoutError:
-            return DeadlineExceededError("the model did not finish before the deadline", version=version)
+            return _unfinished(run.entry.servable)
         if isinstance(result, Answer):
             run.entry.rows_answered += run.rows
         return result
@@ -327,6 +383,9 @@ class DataPlane:
             )
         ended_ns = self._clock.monotonic_ns()
         if deadline_ns is not None and ended_ns >= deadline_ns:
-            return DeadlineExceededError("the model did not finish before the deadline", version=version)
-        outputs = tuple(zip(run.specs, arrays, strict=True))
-        return Answer(servable, run.entry.vetting, outputs, run.rows, started_ns, ended_ns)
+            return _unfinished(servable)
+        return Answer(servable, run.entry.vetting, run.specs, arrays, run.rows, started_ns, ended_ns)
+
+
+def _unfinished(servable: Servable) -> DeadlineExceededError:
+    return DeadlineExceededError("the model did not finish before the deadline", version=servable.id.version)

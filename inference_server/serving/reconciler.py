@@ -43,13 +43,16 @@ class ReconcilerOptions:
 
     `retry_s`: pause after something unexpected. `recheck_s`: pause before the next look when a file changed
     between its finding and its reading. `drain_s`: how long `stop` waits for runs under way, whose callers
-    the listener has drained or cut before. `loads_at_once`: of different models.
+    the listener has drained or cut before. `loads_at_once`: of different models. `watch_after_s`: how long
+    watching waits for what lies there at the start. To begin it takes as long as to judge ten small models,
+    and what comes meanwhile is not missed, for a watch that begins asks for a look.
     """
 
     retry_s: float = 1.0
     recheck_s: float = 0.05
     drain_s: float = 1.0
     loads_at_once: int = 4
+    watch_after_s: float = 0.5
 
 
 @dataclass(eq=False, slots=True)
@@ -201,6 +204,9 @@ class Reconciler:
     # The two tasks.
 
     async def _listen(self, watcher: Watcher) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._options.watch_after_s):
+                await self.until(lambda: self._at_rest and not self._loads)
         while True:
             try:
                 async for _ in watcher.changes():

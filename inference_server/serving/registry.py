@@ -5,6 +5,7 @@ replace it in one assignment, so a call sees either the old version or the new o
 """
 
 import asyncio
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -39,6 +40,7 @@ class Entry:
         "available_since_ns",
         "in_flight",
         "rows_answered",
+        "run_ns",
         "servable",
         "signature",
         "vetting",
@@ -50,6 +52,9 @@ class Entry:
         self.servable: Final = servable
         self.vetting: Final = vetting
         self.signature: Final = Signature(servable)
+        # How long a run takes for each of its rows, where nothing else decides.
+        steady = servable.contract is not None and (vetting is None or vetting.steady)
+        self.run_ns: Final = servable.warm_up_ns if steady else math.inf
         self.available_since_ns: Final = available_since_ns
         self.in_flight = 0
         self.rows_answered = 0
@@ -155,6 +160,10 @@ class Registry:
         if entry is None:
             raise self._why_not(name, version)
         return entry
+
+    def find(self, name: str, version: Which = DEFAULT_VERSION) -> Entry | None:
+        """Return the entry as `resolve` does; None where that raises."""
+        return self._snapshot.get((name, version))
 
     # Filling it.
 

@@ -19,6 +19,7 @@ from inference_server.core.tensor import NUMPY_DTYPES, VARIABLE, Array, TensorSp
 
 SHOWN_CHARACTERS: Final = 128
 LISTED_NAMES: Final = 8
+FLOAT32: Final = NUMPY_DTYPES["FP32"]
 
 
 def shown(name: str) -> str:
@@ -43,6 +44,20 @@ class Signature:
         self._all_outputs = (tuple(self._outputs), servable.outputs)
         self._nan_policy = contract.nan_policy if contract else None
         self._feature_names = contract.feature_names if contract else ()
+        # The shape of each input that was accepted last: the next one is most often of the same.
+        self._accepted: dict[str, tuple[int, ...]] = {}
+        self._row_bytes = _row_bytes(servable.inputs)
+        self.output_rows: Final = tuple(spec.one_row for spec in servable.outputs)
+
+    def takes_row(self, contract_hash: str, row: bytes) -> bool:
+        """Whether all that the three checks below ask holds for one row of float32 and all outputs.
+
+        False where NaN is left to the policy, too: whatever is not plain is theirs to judge.
+        """
+        if len(row) != self._row_bytes or contract_hash not in ("", self.contract_hash):
+            return False
+        values = np.frombuffer(row, FLOAT32)
+        return math.isfinite(np.vdot(values, values))  # as in `_check_finite`
 
     def check_contract(self, asked: str) -> None:
         """Raise ContractMismatchError when a contract is asked for and it is not this one."""
@@ -90,19 +105,24 @@ class Signature:
                 raise InvalidRequestError(
                     f"{self._title}: input {shown(name)}: expected {spec.datatype}, came {_datatype(array)}"
                 )
-            if not spec.accepts(array.shape):
-                raise InvalidRequestError(
-                    f"{self._title}: input {shown(name)}: expected shape {_sizes(spec.shape)}, "
-                    f"came shape {_sizes(array.shape)}"
-                )
-            if array.size == 0:
-                raise InvalidRequestError(
-                    f"{self._title}: input {shown(name)}: expected at least one row and no size of 0, "
-                    f"came shape {_sizes(array.shape)}"
-                )
+            if array.shape != self._accepted.get(name):
+                self._check_shape(spec, array.shape)
+                self._accepted[name] = array.shape
             if self._nan_policy is not None and dtype.kind == "f":
                 self._check_finite(array, self._nan_policy)
         return inputs
+
+    def _check_shape(self, spec: TensorSpec, shape: tuple[int, ...]) -> None:
+        if not spec.accepts(shape):
+            raise InvalidRequestError(
+                f"{self._title}: input {shown(spec.name)}: expected shape {_sizes(spec.shape)}, "
+                f"came shape {_sizes(shape)}"
+            )
+        if 0 in shape:
+            raise InvalidRequestError(
+                f"{self._title}: input {shown(spec.name)}: expected at least one row and no size of 0, "
+                f"came shape {_sizes(shape)}"
+            )
 
     def _check_finite(self, array: Array, policy: NanPolicy) -> None:
         # The squared length is finite only if every element is. It is twice as quick as isfinite on a
@@ -130,6 +150,14 @@ class Signature:
 def _listed(names: Mapping[str, object]) -> str:
     listed = ", ".join(shown(name) for name in itertools.islice(names, LISTED_NAMES)) or "none"
     return listed if len(names) <= LISTED_NAMES else f"{listed} and {len(names) - LISTED_NAMES} more"
+
+
+def _row_bytes(inputs: Sequence[TensorSpec]) -> int:
+    """Return how many bytes one row of float32 has; -1 where there is no such row."""
+    if len(inputs) != 1 or inputs[0].datatype != "FP32" or len(inputs[0].shape) != 2:
+        return -1
+    rows, columns = inputs[0].shape
+    return columns * FLOAT32.itemsize if rows in (VARIABLE, 1) and columns > 0 else -1
 
 
 def _sizes(shape: Sequence[int]) -> str:

@@ -4,10 +4,13 @@ The one source of every number that is told of calls: metrics, ModelStatistics, 
 the event loop's thread, and its readers read there too.
 """
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from inference_server.core.errors import Reason
 
@@ -33,6 +36,9 @@ BOUNDS_NS: Final = (
 # forgotten, and counts from 0 when it comes back. Version 0, calls that reached none, stays with its model.
 MAX_VERSIONS: Final = 8
 MAX_MODELS: Final = 4096
+# Calls whose times are noted one after the other and counted together: by itself each would cost as much as
+# the run of a small model.
+COUNTED_TOGETHER: Final = 128
 # Calls that name no model that is known here are counted under this.
 NO_MODEL: Final = ""
 
@@ -56,9 +62,16 @@ class Durations:
         self.count += 1
         self.sum_ns += duration_ns
 
+    def add_all(self, durations_ns: NDArray[np.int64]) -> None:
+        """Count several, shape (n,)."""
+        places = np.searchsorted(BOUNDS_NS, durations_ns)  # to the left, as `add`
+        counts = np.bincount(places, minlength=len(self.buckets)).tolist()
+        self.buckets = [before + more for before, more in zip(self.buckets, counts, strict=True)]
+        self.count += len(durations_ns)
+        self.sum_ns += int(durations_ns.sum())
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+
+class Timing(NamedTuple):
     """Where the time of one call that was answered went.
 
     `input_ns` is decoding, `infer_ns` the model's run, `output_ns` encoding, `total_ns` from the message's
@@ -80,21 +93,50 @@ class VersionStatistics:
     name, and the reason; its durations are from the arrival to the end.
     """
 
-    __slots__ = ("failed", "infer", "input", "last_answered_ns", "output", "queue", "rows", "total", "turn")
+    __slots__ = ("_counted", "_noted", "failed", "last_answered_ns", "rows", "turn")
 
     def __init__(self) -> None:
         self.rows = 0
         self.last_answered_ns = 0  # wall time
         self.turn = 0  # of the last call that ended, among all calls
-        self.queue = Durations()
-        self.input = Durations()
-        self.infer = Durations()
-        self.output = Durations()
-        self.total = Durations()
         self.failed: dict[tuple[str, Reason], Durations] = {}
+        self._counted = tuple(Durations() for _ in Timing._fields)
+        # Timings, each number after the other.
+        self._noted = array("q")
 
     def __repr__(self) -> str:
         return f"<VersionStatistics {self.answered} calls answered, {self.failures} failed>"
+
+    def note(self, timing: Timing) -> None:
+        """Count a call that was answered."""
+        self._noted.extend(timing)
+        if len(self._noted) >= COUNTED_TOGETHER * len(timing):
+            self._count()
+
+    @property
+    def queue(self) -> Durations:
+        """As in `Timing`, like the four that follow."""
+        return self._count()[0]
+
+    @property
+    def input(self) -> Durations:
+        """Decoding."""
+        return self._count()[1]
+
+    @property
+    def infer(self) -> Durations:
+        """The model's runs."""
+        return self._count()[2]
+
+    @property
+    def output(self) -> Durations:
+        """Encoding."""
+        return self._count()[3]
+
+    @property
+    def total(self) -> Durations:
+        """From the message's arrival to the end of the encoding."""
+        return self._count()[4]
 
     @property
     def answered(self) -> int:
@@ -105,6 +147,15 @@ class VersionStatistics:
     def failures(self) -> int:
         """Calls that were not."""
         return sum(durations.count for durations in self.failed.values())
+
+    def _count(self) -> tuple[Durations, ...]:
+        """Count what is noted; return the durations in the order of `Timing`."""
+        if self._noted:
+            timings = np.frombuffer(self._noted, np.int64).reshape(-1, len(self._counted))
+            for durations, column in zip(self._counted, timings.T, strict=True):
+                durations.add_all(column)
+            self._noted = array("q")
+        return self._counted
 
 
 class Statistics:
@@ -130,11 +181,7 @@ class Statistics:
         statistics = self._version(model, version)
         statistics.rows += rows
         statistics.last_answered_ns = wall_ns
-        statistics.queue.add(timing.queue_ns)
-        statistics.input.add(timing.input_ns)
-        statistics.infer.add(timing.infer_ns)
-        statistics.output.add(timing.output_ns)
-        statistics.total.add(timing.total_ns)
+        statistics.note(timing)
 
     def failed(self, model: str, version: int, status: str, reason: Reason, total_ns: int) -> None:
         """Count a call that was not answered; `version` 0 where it never reached one, or none is known."""
