@@ -5,43 +5,37 @@ or input, one line for each thing that is wrong; 3 nothing of a log differs, but
 verified; 130 interrupted.
 """
 
-import logging
+import os
 import signal
-from typing import NoReturn
+import sys
+from typing import Final, NoReturn
 
-import typer
-
-from strategy_client.commands.audit import audit
-from strategy_client.commands.check import check
-from strategy_client.commands.create_table import create_table
-from strategy_client.commands.parity import parity
-from strategy_client.commands.replay import replay
-from strategy_client.commands.report import report
-from strategy_client.commands.run import run
-
-app = typer.Typer(
-    name="strategy-client",
-    help="Runs trading strategies over ticks; learned ones are answered by the sidecar.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # its boxes cut the names of options off on 80 columns
-)
-app.command()(replay)
-app.command()(check)
-app.command()(create_table)
-app.command()(parity)
-app.command()(report)
-app.command()(run)
-app.add_typer(audit, name="audit")
+INTERRUPTED: Final = 130
 
 
 def main() -> None:
-    """Run the command line."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    # SIGTERM unwinds like Ctrl-C, so that a sidecar that was started is stopped.
-    signal.signal(signal.SIGTERM, _interrupt)
-    app()
+    """Run the command line. Ctrl-C and SIGTERM unwind it, so that a sidecar that was started is stopped."""
+    # Whoever runs us in the background may have said that Ctrl-C is not for us.
+    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signals = {signal.SIGTERM, signal.SIGINT} if interruptible else {signal.SIGTERM}
+    for number in signals:
+        signal.signal(number, _leave)
+    if sys.argv[1:2] == ["run"]:
+        # It asks a run to read again what this one has not read yet; `run` has a handler of its own soon.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    from strategy_client.commands.command_line import run_app  # noqa: PLC0415 long enough to be interrupted
+
+    try:
+        for number in signals:
+            signal.signal(number, _interrupt)
+        run_app()
+    except KeyboardInterrupt:  # before a command runs, or after it
+        sys.exit(INTERRUPTED)
+
+
+def _leave(_number: int, _frame: object) -> NoReturn:
+    # Nothing has begun that could be left behind, and an exception within an import may be lost there.
+    os._exit(INTERRUPTED)
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:

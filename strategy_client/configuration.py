@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import math
+import threading
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
+# Ten days: what a machine waits for has to be a time that it can count.
+MAX_DEADLINE_MS: Final = 864_000_000.0
 # Not a user's: ours, and Python's own way to a module.
 _NO_PLACES: Final = ("<", str(Path(__file__).parent), str(Path(importlib.__file__).parent))
 
@@ -33,6 +36,10 @@ class ConfigurationError(ValueError):
         self.problems = problems
 
 
+class HeldError(OSError):
+    """What another process holds or writes: it passes, and nothing of the configuration is wrong."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" for the nearest known name, or nothing where none is near."""
     folded = {candidate.casefold(): candidate for candidate in known}
@@ -48,9 +55,24 @@ def import_named(module: str, name: str) -> Any:
         raise ImportError(describe_error(error)) from error
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Whether this is Ctrl-C, which Python raises in the main thread alone: elsewhere somebody's own."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+
+
+def name_error(error: BaseException) -> str:
+    """Return the kind of an error and its text, whatever a user's class makes of being asked for it."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException as another:
+        if is_interrupt(another):
+            raise
+        return f"{type(error).__name__}, whose text raises {type(another).__name__}"
+
+
 def describe_error(error: BaseException) -> str:
     """Return what a user's code raised, on one line, and the last place in that code on the way to it."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    text = " ".join(name_error(error).split())
     places = [
         f" ({frame.filename}:{frame.lineno})"
         for frame in traceback.extract_tb(error.__traceback__)

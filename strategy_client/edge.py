@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
+from strategy_client.configuration import is_interrupt
 from strategy_client.events import MarketTick, Reason
 
 NS_PER_MS: Final = 1_000_000
@@ -140,6 +141,20 @@ def read_time(timestamp: datetime) -> float:
         return timestamp.timestamp() if timestamp.utcoffset() is not None else math.nan
     except Exception:  # noqa: BLE001 no datetime at all, or a zone of a user's own that raises
         return math.nan
+
+
+def write_time(timestamp: datetime) -> str | None:
+    """Return a tick's time in ISO 8601; None for what is no datetime, or has a zone that raises."""
+    try:
+        text = timestamp.isoformat()
+        if type(timestamp) is not datetime:
+            datetime.fromisoformat(text)
+    except BaseException as error:
+        # The edge refuses such a tick; whoever records what it refused goes on.
+        if is_interrupt(error):
+            raise
+        return None
+    return text
 
 
 def _show(given: object) -> str:

@@ -2,12 +2,12 @@
 
 import logging
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, Literal
 
-from strategy_client.configuration import EmissionConfig, StrategyConfig
+from strategy_client.configuration import EmissionConfig, StrategyConfig, is_interrupt, name_error
 from strategy_client.events import MarketTick, NoSignal, Outcome, Reason, Signal, SignalResult
 from strategy_client.processors.model import ClassMeanings
 from strategy_client.processors.processor import StrategyProcessor
@@ -16,13 +16,16 @@ SIGNAL_TYPES: Final = ("BUY", "SELL", "HOLD")
 # A processor that raises on every tick must not fill the disk; all of them are counted.
 MAX_LOGGED_ERRORS: Final = 10
 
+# As a call of the class, which is a function in Python, makes it, in two thirds of the time.
+new: Final = tuple.__new__
+
 log = logging.getLogger(__name__)
 
 
 class StrategyExecutor:
     """Turns what a processor wants into exactly one outcome a tick; one that raises degrades only itself.
 
-    `enabled` may be changed at any time. `counts` has a number for BUY, SELL and each reason that occurred.
+    `enabled` may be changed at any time.
     """
 
     def __init__(self, processor: StrategyProcessor, config: StrategyConfig) -> None:
@@ -30,7 +33,7 @@ class StrategyExecutor:
         self.strategy_id = config.strategy_id
         self.reconfigure(config)
         self.required_history = processor.get_required_history_length()
-        self.counts: Counter[str] = Counter()
+        self._counts: dict[Reason | str, int] = defaultdict(int)
         # What a learned processor was last told, of whichever instrument's binding.
         self.meanings: ClassMeanings | None = None
         self._errors_logged = 0
@@ -38,6 +41,14 @@ class StrategyExecutor:
     def __repr__(self) -> str:
         state = "enabled" if self.enabled else "disabled"
         return f"<StrategyExecutor {self.strategy_id} {state} {dict(self.counts)}>"
+
+    @property
+    def counts(self) -> Counter[str]:
+        """A snapshot: a number for BUY, SELL and each reason that occurred."""
+        counts = {
+            told.value if isinstance(told, Reason) else told: count for told, count in self._counts.items()
+        }
+        return Counter(counts)
 
     def reconfigure(self, config: StrategyConfig) -> None:
         """Take other limits, brokers, instruments or rules of emission for the same logic."""
@@ -47,12 +58,16 @@ class StrategyExecutor:
         self.emission = None if config.emission == EmissionConfig() else config.emission
 
     def decide(self, tick: MarketTick, history: Sequence[MarketTick]) -> Outcome:
-        """Run the processor on a tick; `history` ends with it."""
-        if len(history) < self.required_history:
-            return self.no_signal(tick, Reason.WARMING_UP)
+        """Run the processor on a tick; `history` ends with it, and is as long as the processor requires."""
         try:
-            return self.outcome_of(tick, self.processor.process_tick(tick, history))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
+            result = self.processor.process_tick(tick, history)
+            # By far the most common, and so without another call.
+            if result is None:
+                return new(
+                    NoSignal, (self.strategy_id, tick.instrument_token, tick.timestamp, Reason.HOLD, "", {})
+                )
+            return self.outcome_of(tick, result)
+        except BaseException as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
             return self.processor_error(tick, error)
 
     def outcome_of(
@@ -72,20 +87,34 @@ class StrategyExecutor:
         metadata = {**(result.metadata or {}), **(provenance or {})}
         if result.signal_type == "HOLD":
             return self.no_signal(tick, Reason.HOLD, "", metadata)
-        quantity = self._limit(result.quantity)
-        if quantity < 1:
-            detail = f"quantity {result.quantity} is {quantity} after risk_multiplier and max_position_size"
-            return self.no_signal(tick, Reason.INVALID_SIGNAL, detail, metadata)
         side: Literal["BUY", "SELL"] = "BUY" if result.signal_type == "BUY" else "SELL"
-        return Signal(
-            strategy_id=self.strategy_id,
-            instrument_token=tick.instrument_token,
-            signal_type=side,
-            confidence=float(result.confidence),
-            quantity=quantity,
-            price=_as_decimal(tick.last_price),
-            timestamp=tick.timestamp,
-            metadata=metadata,
+        return self.signal(tick, side, result.confidence, result.quantity, metadata)
+
+    def signal(
+        self,
+        tick: MarketTick,
+        side: Literal["BUY", "SELL"],
+        confidence: float,
+        quantity: int,
+        metadata: Mapping[str, Any],
+    ) -> Outcome:
+        """Return the outcome of a wish that is valid, held to the limits."""
+        limited = self._limit(quantity)
+        if limited < 1:
+            detail = f"quantity {quantity} is {limited} after risk_multiplier and max_position_size"
+            return self.no_signal(tick, Reason.INVALID_SIGNAL, detail, metadata)
+        return new(
+            Signal,
+            (
+                self.strategy_id,
+                tick.instrument_token,
+                side,
+                float(confidence),
+                limited,
+                _as_decimal(tick.last_price),
+                tick.timestamp,
+                metadata,
+            ),
         )
 
     def no_signal(
@@ -96,23 +125,34 @@ class StrategyExecutor:
         metadata: Mapping[str, Any] | None = None,
     ) -> NoSignal:
         """Return the outcome of a tick on which this strategy says nothing."""
-        return NoSignal(
-            self.strategy_id, tick.instrument_token, tick.timestamp, reason, detail, metadata or {}
-        )
+        given = {} if metadata is None else metadata
+        return new(NoSignal, (self.strategy_id, tick.instrument_token, tick.timestamp, reason, detail, given))
 
     def processor_error(
         self, tick: MarketTick, error: BaseException, metadata: Mapping[str, Any] | None = None
     ) -> NoSignal:
-        """Log what the processor raised, with its traceback, and return the outcome."""
+        """Log what the processor raised, with its traceback, and return the outcome.
+
+        Ctrl-C is nobody's outcome and goes on its way: then `error` itself is raised.
+        """
+        if is_interrupt(error):
+            raise error
         if self._errors_logged < MAX_LOGGED_ERRORS:
             self._errors_logged += 1
             log.error("strategy %s raised on %s", self.strategy_id, tick, exc_info=error)
-        detail = f"{type(error).__name__}: {error}"
-        return self.no_signal(tick, Reason.PROCESSOR_ERROR, detail, metadata)
+        return self.no_signal(tick, Reason.PROCESSOR_ERROR, name_error(error), metadata)
 
     def count(self, outcome: Outcome) -> None:
-        """Count an outcome of this strategy; the runner does so once for each."""
-        self.counts[outcome.signal_type if isinstance(outcome, Signal) else outcome.reason.value] += 1
+        """Count an outcome of this strategy; the runner does so once for each.
+
+        Raises TypeError for what is no outcome: a tick has one of each strategy.
+        """
+        if isinstance(outcome, NoSignal):
+            self._counts[outcome.reason] += 1
+        elif isinstance(outcome, Signal):
+            self._counts[outcome.signal_type] += 1
+        else:
+            raise TypeError(f"{self.strategy_id} was left without an outcome")
 
     def _limit(self, quantity: int) -> int:
         scaled = int(quantity * self.config.risk_multiplier)

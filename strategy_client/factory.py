@@ -64,17 +64,18 @@ class StrategyFactory:
         """
         create = self._resolve(strategy_type, parameters)
         try:
-            processor = create(dict(parameters))
+            # A copy all through: what the function does to it is no change of the configuration.
+            processor = create({key: _copied(value) for key, value in parameters.items()})
         except ConfigurationError as error:
             placed = (
                 Problem(_under("parameters", problem.place), problem.text) for problem in error.problems
             )
             raise ConfigurationError(*placed) from error
-        except Exception as error:  # a user's own function that could not use its parameters
+        except (Exception, SystemExit) as error:  # a user's own function that could not use its parameters
             raise ConfigurationError(Problem("parameters", describe_error(error))) from error
         problem = _find_problem(processor)
         if problem:
-            made = f"{strategy_type!r} made {processor!r}: {problem}"
+            made = f"{strategy_type!r} made {_shown(processor)}: {problem}"
             raise ConfigurationError(Problem("strategy_type", made))
         return processor
 
@@ -113,16 +114,29 @@ class StrategyFactory:
 
 
 def _find_problem(processor: StrategyProcessor) -> str:
-    missing = [name for name in METHODS if not callable(getattr(processor, name, None))]
-    if missing:
-        return f"it has no {', '.join(missing)}"
     try:
+        missing = [name for name in METHODS if not callable(getattr(processor, name, None))]
+        if missing:
+            return f"it has no {', '.join(missing)}"
         length: object = processor.get_required_history_length()
-    except Exception as error:  # noqa: BLE001 whatever a user's processor raises is what is wrong with it
+    except (Exception, SystemExit) as error:  # noqa: BLE001 whatever a user's processor raises is wrong with it
         return describe_error(error)
     if not isinstance(length, int) or length < 0:
         return f"get_required_history_length: expected an integer from 0, came {length!r}"
     return ""
+
+
+def _shown(processor: object) -> str:
+    try:
+        return " ".join(repr(processor).split())
+    except (Exception, SystemExit):  # noqa: BLE001 it is being told that something is wrong with it
+        return f"a {type(processor).__name__}"
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _under(parent: str, place: str) -> str:

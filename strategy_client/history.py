@@ -1,10 +1,11 @@
-"""The recent ticks of one instrument, as one strategy sees them."""
+"""The recent ticks of one instrument, as strategies that look back equally far see them."""
 
 import logging
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Protocol, TypeVar, cast, overload
+from typing import Generic, Protocol, TypeVar, cast, overload
 
+from strategy_client.configuration import is_interrupt
 from strategy_client.events import MarketTick
 from strategy_client.features import FeatureStream, feature_by_name
 
@@ -20,6 +21,20 @@ class Follower(Protocol):
 
 
 FollowerT = TypeVar("FollowerT", bound=Follower)
+FollowerT_co = TypeVar("FollowerT_co", bound=Follower, covariant=True)
+
+
+class Definition(Hashable, Protocol[FollowerT_co]):
+    """What a follower is made from: a feature or a feature set. Equal ones start equal followers."""
+
+    @property
+    def window(self) -> int:
+        """Ticks that one value looks at, the current one among them."""
+        ...
+
+    def stream(self) -> FollowerT_co:
+        """Start a new series."""
+        ...
 
 
 class History(Sequence[MarketTick]):
@@ -27,7 +42,8 @@ class History(Sequence[MarketTick]):
 
     To a processor it reads as the list that Alpha Panda hands over: `len`, `[-1]`, `[-L]`, iteration, slices
     (a slice is a copy). `append` is O(1) and copies nothing. Streams that follow a history are told each
-    tick's price as it comes, so a feature costs O(1) a tick, however long its window.
+    tick's price as it comes, so a feature costs O(1) a tick, however long its window; those of equal
+    definitions are one, whichever strategies look at it.
     """
 
     __slots__ = ("_followers", "_ticks")
@@ -38,31 +54,37 @@ class History(Sequence[MarketTick]):
         self._ticks: deque[MarketTick] = deque(maxlen=capacity)
         self._followers: dict[Hashable, Follower] = {}
 
-    def append(self, tick: MarketTick) -> None:
+    def append(self, tick: MarketTick, price: float | None = None) -> None:
         """Take the next tick; its price is finite and above 0, the edge has seen to that.
 
-        Never raises: a follower that does, a feature of a user's own, is let go, and started anew over the
-        ticks held for who asks for it next.
+        `price` is the tick's as a float, for who has it already.
+
+        Never raises, Ctrl-C apart: a follower that does, a feature of a user's own, is let go, and started
+        anew over the ticks held for who asks for it next.
         """
         self._ticks.append(tick)
         if not self._followers:
             return
-        price = float(tick.last_price)
+        if price is None:
+            price = float(tick.last_price)
         raised = []
         for key, follower in self._followers.items():
             try:
                 follower.update(price)
-            except Exception:  # a user's feature may raise anything; the tick goes on without it
+            except BaseException as error:
+                # A user's feature may raise anything; the tick goes on without it.
+                if is_interrupt(error):
+                    raise
                 log.exception("%s raised on %s and begins anew", key, tick)
                 raised.append(key)
         for key in raised:
             del self._followers[key]
 
-    def follow(self, key: Hashable, start: Callable[[], FollowerT]) -> FollowerT:
-        """Return the stream kept under `key`; started, and told the ticks held, when it is first asked for.
+    def follow(self, definition: Definition[FollowerT]) -> FollowerT:
+        """Return its stream here; started, and told the ticks held, when it is first asked for."""
+        return self._follow(definition, definition.stream)
 
-        One key stands for one way of starting: a feature's name, or the names of a set.
-        """
+    def _follow(self, key: Hashable, start: Callable[[], FollowerT]) -> FollowerT:
         follower = self._followers.get(key)
         if follower is None:
             follower = _told(start(), self._ticks)
@@ -78,7 +100,7 @@ class History(Sequence[MarketTick]):
         def start() -> FeatureStream:
             return feature_by_name(name).stream()
 
-        return self.follow(name, start).value()
+        return self._follow(name, start).value()
 
     def __len__(self) -> int:
         return len(self._ticks)
@@ -99,17 +121,38 @@ class History(Sequence[MarketTick]):
         return f"History({len(self._ticks)} of {self._ticks.maxlen} ticks, {len(self._followers)} followers)"
 
 
-def follow(
-    history: Sequence[MarketTick], key: Hashable, start: Callable[[], FollowerT], window: int
-) -> FollowerT:
+def follow(history: Sequence[MarketTick], definition: Definition[FollowerT]) -> FollowerT:
     """Return a stream that stands at the last tick of `history`.
 
-    On a `History` it is the one that follows it; on a plain list a new one that was told the last `window`
-    ticks, O(window).
+    On a `History` it is the one that follows it; on a plain list a new one that was told the last ticks of
+    its window, O(window).
     """
     if isinstance(history, History):
-        return history.follow(key, start)
-    return _told(start(), history[-window:])
+        return history.follow(definition)
+    return _told(definition.stream(), history[-definition.window :])
+
+
+class Following(Generic[FollowerT]):
+    """As `follow`, for who asks at each tick: the stream of the `History` asked for last is remembered.
+
+    The stream must not raise: a history lets go of one that does, which would not be noticed here.
+    """
+
+    __slots__ = ("_definition", "_history", "_stream")
+
+    def __init__(self, definition: Definition[FollowerT]) -> None:
+        self._definition = definition
+        self._history: History | None = None
+        self._stream: FollowerT | None = None
+
+    def on(self, history: Sequence[MarketTick]) -> FollowerT:
+        """Return the stream that stands at the last tick of `history`."""
+        if history is not self._history or self._stream is None:
+            stream = follow(history, self._definition)
+            if not isinstance(history, History):
+                return stream
+            self._history, self._stream = history, stream
+        return self._stream
 
 
 def _told(follower: FollowerT, ticks: Sequence[MarketTick] | deque[MarketTick]) -> FollowerT:

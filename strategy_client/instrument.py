@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from strategy_client.bindings import Bindings
+from strategy_client.binding import BindingsView
 from strategy_client.configuration import ConfigurationError, Problem, describe_error
 from strategy_client.drift import DriftCounts
 from strategy_client.emission import Emission
-from strategy_client.events import MarketTick
+from strategy_client.events import MarketTick, Outcome, Reason
 from strategy_client.executor import StrategyExecutor
 from strategy_client.feature_row import FeatureRow
 from strategy_client.features import FeatureSet
@@ -23,14 +23,24 @@ Key = tuple[str, int]
 
 
 class TraditionalStrategy:
-    """A strategy in-process, with its own history of one instrument."""
+    """A strategy in-process, and the history of one instrument that it looks at."""
 
-    __slots__ = ("emission", "executor", "history")
+    __slots__ = ("_warm", "emission", "executor", "history")
 
-    def __init__(self, executor: StrategyExecutor) -> None:
+    def __init__(self, executor: StrategyExecutor, history: History) -> None:
         self.executor = executor
         self.emission: Emission | None = None
-        self.history = History(max(executor.required_history, 1))
+        self.history = history
+        self._warm = False
+
+    def decide(self, tick: MarketTick) -> Outcome:
+        """Run its processor on a tick that is in the history already."""
+        executor = self.executor
+        if not self._warm:
+            self._warm = len(self.history) >= executor.required_history
+            if not self._warm:
+                return executor.no_signal(tick, Reason.WARMING_UP)
+        return executor.decide(tick, self.history)
 
 
 Strategy = TraditionalStrategy | LearnedStrategy
@@ -38,23 +48,42 @@ Strategy = TraditionalStrategy | LearnedStrategy
 
 @dataclass(slots=True)
 class Instrument:
-    """`strategies` in the order of their outcomes; `newest_s` the time of the newest tick."""
+    """`strategies` in the order of their outcomes; `newest_s` the time of the newest tick.
+
+    `traditional` and `learned` are the same strategies by kind, each with its place in that order.
+    """
 
     strategies: list[Strategy] = field(default_factory=list)
+    traditional: list[tuple[int, TraditionalStrategy]] = field(default_factory=list)
+    learned: list[tuple[int, LearnedStrategy]] = field(default_factory=list)
+    histories: list[History] = field(default_factory=list)
     shadows: list[ShadowStrategy] = field(default_factory=list)
     rows: dict[tuple[str, ...], FeatureRow] = field(default_factory=dict)
     newest_s: float = -math.inf
 
-    def take(self, tick: MarketTick, time_s: float) -> None:
+    def take(self, tick: MarketTick, price: float) -> None:
         """Take a tick that passed the edge into histories; its features are worked out apart."""
-        self.newest_s = time_s
-        for strategy in self.strategies:
-            if isinstance(strategy, TraditionalStrategy):
-                strategy.history.append(tick)
+        for history in self.histories:
+            history.append(tick, price)
 
-    def work_out(self, tick: MarketTick) -> None:
+    def add(self, strategy: Strategy) -> None:
+        """Take another strategy, after those that are there."""
+        place = len(self.strategies)
+        self.strategies.append(strategy)
+        if isinstance(strategy, LearnedStrategy):
+            self.learned.append((place, strategy))
+            return
+        self.traditional.append((place, strategy))
+        if not any(strategy.history is history for history in self.histories):
+            self.histories.append(strategy.history)
+
+    def look_ahead(self, prices: Sequence[float]) -> None:
+        """Work out the features of ticks that passed the edge, and are taken next, one after another."""
+        for row in self.rows.values():
+            row.look_ahead(prices)
+
+    def work_out(self, price: float) -> None:
         """Take a tick that passed the edge into features, once and before the next one is taken."""
-        price = float(tick.last_price)
         for row in self.rows.values():
             row.update(price)
 
@@ -71,8 +100,8 @@ class LineUp:
     def __init__(
         self,
         executors: Sequence[StrategyExecutor],
-        bindings: Bindings | None,
-        shadow_bindings: Bindings | None,
+        bindings: BindingsView | None,
+        shadow_bindings: BindingsView | None,
         before: "LineUp | None" = None,
     ) -> None:
         self.executors = tuple(executors)
@@ -84,6 +113,7 @@ class LineUp:
         self._before = before
         self._stay = frozenset(() if before is None else before.executors)
         self.shadows: dict[str, tuple[StrategyExecutor, LearnedProcessor]] = {}
+        self._begun: dict[tuple[int, int], History] = {}
         self._check()
         for executor in self.executors:
             self._count(executor)
@@ -173,10 +203,22 @@ class LineUp:
                 learned = self._learned(token, *beside, again, self._shadow_bindings)
                 instrument.shadows.append(ShadowStrategy(len(instrument.strategies), learned))
         elif strategy is None:
-            strategy = TraditionalStrategy(executor)
+            strategy = TraditionalStrategy(executor, self._history(executor, token))
         if executor.emission is None:
             strategy.emission = None
-        instrument.strategies.append(strategy)
+        instrument.add(strategy)
+
+    def _history(self, executor: StrategyExecutor, token: int) -> History:
+        # Strategies that begin together and look back equally far see the same ticks: one history is enough.
+        # One that is disabled asks for its features later. By when they begin they differ in the last bits,
+        # which are not to hang on what other strategies there are: it has a history of its own.
+        capacity = max(executor.required_history, 1)
+        if not executor.enabled:
+            return History(capacity)
+        history = self._begun.get((token, capacity))
+        if history is None:
+            history = self._begun[token, capacity] = History(capacity)
+        return history
 
     def _learned(
         self,
@@ -184,7 +226,7 @@ class LineUp:
         executor: StrategyExecutor,
         logic: LearnedProcessor,
         kept: Strategy | None,
-        bindings: Bindings | None,
+        bindings: BindingsView | None,
     ) -> LearnedStrategy:
         row = self._row(token, logic.features)
         if isinstance(kept, LearnedStrategy):

@@ -5,22 +5,24 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strategy_client.bindings import Binding, Bindings, Bound, Unbound
+from strategy_client.binding import BindingsView, Bound, Unbound
 from strategy_client.drift import DriftCounts
 from strategy_client.emission import Emission
 from strategy_client.events import MarketTick, Outcome, Reason
 from strategy_client.executor import StrategyExecutor
 from strategy_client.feature_row import FeatureRow, Outside, Ranges
 from strategy_client.predictor.port import Answer, Prediction, Refusal
+from strategy_client.processors.classifier import ClassifierProcessor
 from strategy_client.processors.limits import REFUSE, limits_of
-from strategy_client.processors.model import PredictionRow
 from strategy_client.processors.processor import LearnedProcessor
-from strategy_client.questions import Place, QuestionSheet
+from strategy_client.questions import ModelKey, Place, QuestionSheet
+from strategy_client.reading import Reading, source_of
 
 # Answers that say that what we are bound to is not what is served.
 DOUBTFUL: Final = frozenset({Reason.CONTRACT_MISMATCH, Reason.MODEL_NOT_FOUND, Reason.MODEL_NOT_READY})
@@ -28,7 +30,7 @@ DAY: Final = timedelta(days=1)
 BEFORE_ALL_TICKS: Final = datetime(1, 1, 2, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Asked:
     """A row that waits for its answer, and the binding under which it was asked."""
 
@@ -47,8 +49,10 @@ class LearnedStrategy:
     __slots__ = (
         "_answered_by",
         "_bindings",
+        "_classifier",
         "_drift",
         "_features",
+        "_key",
         "_limits",
         "_processor",
         "_ranges",
@@ -64,7 +68,7 @@ class LearnedStrategy:
         executor: StrategyExecutor,
         processor: LearnedProcessor,
         features: FeatureRow,
-        bindings: Bindings | None,
+        bindings: BindingsView | None,
         *,
         answered_by: Counter[tuple[str, int, str]],
         drift: DriftCounts,
@@ -76,11 +80,13 @@ class LearnedStrategy:
         self._bindings = bindings
         self._answered_by = answered_by
         self._drift = drift
+        self._classifier = _own_classifier(processor)
         self._limits = limits_of(processor)
         self._threshold = getattr(processor, "confidence_threshold", None)
-        self._told: Binding | None = None
+        self._told: Bound | None = None
         self._stale_after: datetime | None = None
         self._ranges: Ranges = ()
+        self._key: ModelKey = ("", 0, "")
 
     def ask(self, tick: MarketTick, sheet: QuestionSheet) -> Asked | Outcome:
         """Write this tick's row on the sheet; or return why nothing is asked."""
@@ -89,19 +95,18 @@ class LearnedStrategy:
             return self._without_row(tick)
         if self._bindings is None:
             return self.executor.no_signal(tick, Reason.UNAVAILABLE, "this runner has no sidecar to ask")
-        binding = self._bindings.of(self.executor.strategy_id)
-        if isinstance(binding, Unbound):
-            return self.executor.no_signal(tick, binding.reason, binding.detail)
-        if binding is not self._told:
+        bound, binding = self._told, self._bindings.of(self.executor.strategy_id)
+        if bound is None or binding is not bound:
+            if isinstance(binding, Unbound):
+                return self.executor.no_signal(tick, binding.reason, binding.detail)
             problem = self._tell(tick, binding)
             if problem is not None:
                 return problem
-        distrust = self._find_distrust(tick, binding, row)
+            bound = binding
+        distrust = self._find_distrust(tick, bound, row)
         if distrust is not None:
             return self.executor.no_signal(tick, *distrust)
-        model = self._processor.model
-        place = sheet.add((model.name, model.version, binding.contract_hash), row)
-        return Asked(binding, row, place)
+        return Asked(bound, row, sheet.add(self._key, row))
 
     def ask_again(self, asked: Asked, sheet: QuestionSheet) -> Asked:
         """Write what was asked before on another sheet, under the binding of then."""
@@ -116,53 +121,67 @@ class LearnedStrategy:
 
         What answered, and `provenance`, go into the outcome's metadata whether or not it is a signal.
         """
+        executor, bound = self.executor, asked.bound
         if isinstance(answer, Refusal):
             if answer.reason in DOUBTFUL:
                 self._doubt()
-            return self.executor.no_signal(tick, answer.reason, answer.detail)
+            return executor.no_signal(tick, answer.reason, answer.detail)
         self._answered_by[answer.model, answer.version, answer.digest] += 1
-        bound = asked.bound
         if answer.contract_hash != bound.contract_hash:
-            self._doubt()
-            return self.executor.no_signal(
-                tick,
-                Reason.CONTRACT_MISMATCH,
-                f"version {answer.version} of {answer.model!r} answered under contract "
-                f"{answer.contract_hash[:12]}, bound to {bound.contract_hash[:12]}",
-                {**_source(answer), **provenance},
-            )
-        if self._bindings is not None and (answer.digest, answer.version) != (bound.digest, bound.version):
-            self._bindings.saw(answer.model, answer.version, answer.digest)
-        problem = self._bind(tick, bound)
-        if problem is not None:
-            return problem
-        place = asked.place
-        if place.reading is None:
+            return self._other_contract(tick, bound, answer, provenance)
+        if answer.digest != bound.digest or answer.version != bound.version:
+            self._saw(answer)
+        if bound.meanings is not executor.meanings:
+            problem = self._bind(tick, bound)
+            if problem is not None:
+                return problem
+        reading = asked.place.reading
+        if reading is None:
             try:
-                place.reading = self._read(asked, answer)
+                reading = asked.place.reading = self._read(asked, answer)
             except Exception as error:  # noqa: BLE001 the model's doing, whatever it is: its outputs are not as promised
                 text = f"the answer lacks what the contract promises: {type(error).__name__}: {error}"
-                metadata = {**_source(answer), **provenance}
-                return self.executor.no_signal(tick, Reason.CONTRACT_MISMATCH, text, metadata)
+                metadata = {**source_of(answer), **provenance}
+                return executor.no_signal(tick, Reason.CONTRACT_MISMATCH, text, metadata)
         try:
-            prediction, came_from = place.reading
-            provenance = {**came_from, **provenance}
-            if self._threshold is not None:
-                provenance["confidence_threshold"] = self._threshold
-            result = self._processor.interpret(tick, asked.row, prediction)
-            return self.executor.outcome_of(tick, result, provenance)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
-            return self.executor.processor_error(tick, error, {**_source(answer), **provenance})
+            return self._interpret(tick, asked.row, reading, provenance)
+        except BaseException as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
+            return executor.processor_error(tick, error, {**source_of(answer), **provenance})
 
-    def _read(self, asked: Asked, answer: Prediction) -> tuple[PredictionRow, dict[str, Any]]:
-        prediction = asked.bound.read_row(answer, asked.place.row)
-        came_from = _source(answer)
-        came_from["features"] = self._features.named(asked.row)
-        probabilities, meanings = prediction.probabilities, asked.bound.meanings
-        if meanings is not None and 0 < len(probabilities) == len(meanings.classes):
-            came_from["probability"] = max(probabilities)
-            came_from["probabilities"] = dict(zip(meanings.classes, probabilities, strict=True))
-        return prediction, came_from
+    def _interpret(
+        self,
+        tick: MarketTick,
+        row: NDArray[np.float32],
+        reading: Reading,
+        provenance: Mapping[str, Any],
+    ) -> Outcome:
+        classifier, executor = self._classifier, self.executor
+        # A price of another type may refuse what a signal asks of it.
+        if classifier is None or reading.probabilities is None or type(tick.last_price) is not Decimal:
+            result = self._processor.interpret(tick, row, reading.prediction)
+            return executor.outcome_of(tick, result, reading.metadata(provenance, self._threshold))
+        verdict, metadata = reading.conclude(classifier, provenance)
+        if isinstance(verdict, Reason):
+            return executor.no_signal(tick, verdict, "", metadata)
+        side, probability = verdict
+        return executor.signal(tick, side, min(1.0, probability), classifier.position_size, metadata)
+
+    def _other_contract(
+        self, tick: MarketTick, bound: Bound, answer: Prediction, provenance: Mapping[str, Any]
+    ) -> Outcome:
+        self._doubt()
+        return self.executor.no_signal(
+            tick,
+            Reason.CONTRACT_MISMATCH,
+            f"version {answer.version} of {answer.model!r} answered under contract "
+            f"{answer.contract_hash[:12]}, bound to {bound.contract_hash[:12]}",
+            {**source_of(answer), **provenance},
+        )
+
+    def _read(self, asked: Asked, answer: Prediction) -> Reading:
+        bound = asked.bound
+        prediction = bound.read_row(answer, asked.place.row)
+        return Reading(answer, prediction, self._features.named(asked.row), bound.meanings)
 
     def _without_row(self, tick: MarketTick) -> Outcome:
         if self._features.error is not None:
@@ -175,7 +194,7 @@ class LearnedStrategy:
         features = self._features
         if self._stale_after is not None and tick.timestamp > self._stale_after:
             return Reason.MODEL_STALE, self._age(tick, binding)
-        if features.has_infinity or not (features.finite or binding.accepts_nan):
+        if not features.finite and (features.has_infinity or not binding.accepts_nan):
             return Reason.NON_FINITE, self._non_finite(row)
         if self._ranges:
             self._drift.rows += 1
@@ -193,7 +212,7 @@ class LearnedStrategy:
         self.executor.meanings = None
         try:
             self._processor.bind(binding.meanings)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
+        except BaseException as error:  # noqa: BLE001 whatever a processor raises is its outcome, and logged
             return self.executor.processor_error(tick, error)
         self.executor.meanings = binding.meanings
         return None
@@ -210,8 +229,14 @@ class LearnedStrategy:
         else:
             self._stale_after = _later(binding.trained_at, limit)
         self._ranges = _widened(binding.training_ranges, self._limits.training_range_margin)
+        model = self._processor.model
+        self._key = model.name, model.version, binding.contract_hash
         self._told = binding
         return None
+
+    def _saw(self, answer: Prediction) -> None:
+        if self._bindings is not None:
+            self._bindings.saw(answer.model, answer.version, answer.digest)
 
     def _doubt(self) -> None:
         if self._bindings is not None:
@@ -238,13 +263,15 @@ class LearnedStrategy:
         return f"{model} was trained {age_days:.1f} days before this tick, more than {limit / DAY:g}"
 
 
-def _source(answer: Prediction) -> dict[str, Any]:
-    return {
-        "model": answer.model,
-        "version": answer.version,
-        "digest": answer.digest,
-        "contract_hash": answer.contract_hash,
-    }
+def _own_classifier(processor: LearnedProcessor) -> ClassifierProcessor | None:
+    """Return the processor where what it says is known to hang on its rule, and to be fit for an outcome.
+
+    A subclass may interpret otherwise. What any other processor gives is looked at each time.
+    """
+    if type(processor) is not ClassifierProcessor:
+        return None
+    fits = processor.confidence_threshold >= 0 and processor.position_size >= 1
+    return processor if fits else None
 
 
 def _later(instant: datetime, by: timedelta) -> datetime | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from strategy_client.bindings import Wanted
+from strategy_client.binding import Wanted
 from strategy_client.configuration import ConfigurationError, Problem, StrategyConfig, did_you_mean
 from strategy_client.executor import StrategyExecutor
 from strategy_client.factory import StrategyFactory

@@ -5,17 +5,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from strategy_client.bindings import Bindings
+from strategy_client.binding import BindingsView
 from strategy_client.drift import DriftCounts
 from strategy_client.edge import Edge, TickCounts
 from strategy_client.emission import Emission
 from strategy_client.events import MarketTick, Outcome, Reason, ShadowComparison
 from strategy_client.executor import StrategyExecutor
-from strategy_client.instrument import Instrument, LineUp, Strategy, TraditionalStrategy
+from strategy_client.instrument import Instrument, LineUp
 from strategy_client.learned import Asked, LearnedStrategy
-from strategy_client.predictor.port import Answer, PendingAnswers, Predictor
+from strategy_client.pending import PendingTick
+from strategy_client.predictor.port import Answer, Predictor
 from strategy_client.questions import QuestionSheet
 from strategy_client.shadow import PendingShadows, Shadows
 
@@ -44,25 +45,6 @@ class RunnerOptions:
                 raise ValueError(f"{name}: expected more than 0, came {value}")
 
 
-class PendingTick:
-    """A tick between `begin` and `finish`: an outcome, or what was asked, for each strategy."""
-
-    __slots__ = ("answers", "instrument", "sent_ns", "shadows", "sheet", "slots", "strategies", "tick")
-
-    def __init__(
-        self, tick: MarketTick, strategies: Sequence[Strategy], sheet: QuestionSheet | None = None
-    ) -> None:
-        self.tick = tick
-        # None for a tick that leaves no trace.
-        self.instrument: Instrument | None = None
-        self.strategies = strategies
-        self.slots: list[Outcome | Asked | None] = [None] * len(strategies)
-        self.sheet = QuestionSheet() if sheet is None else sheet
-        self.answers: PendingAnswers | None = None
-        self.sent_ns = 0
-        self.shadows: PendingShadows | None = None
-
-
 class StrategyRunner:
     """Runs strategies over ticks, one tick at a time, from one thread.
 
@@ -77,7 +59,7 @@ class StrategyRunner:
         self,
         executors: Sequence[StrategyExecutor],
         predictor: Predictor | None = None,
-        bindings: Bindings | None = None,
+        bindings: BindingsView | None = None,
         options: RunnerOptions | None = None,
         now_ns: Callable[[], int] = time.monotonic_ns,
         *,
@@ -168,7 +150,8 @@ class StrategyRunner:
         requests are not even sent, these run first and wait for nothing. A second tick may be begun before
         the first is finished: nothing of a tick depends on an answer.
         """
-        pending = self._take(tick)
+        pending = self._admit(tick)
+        self._take(pending, QuestionSheet(), None)
         if self._unsent:
             self.decide(pending)
         self._ask(pending)
@@ -178,22 +161,40 @@ class StrategyRunner:
             pending.shadows.due = True
         return pending
 
-    def prepare(
-        self, tick: MarketTick, sheet: QuestionSheet | None = None, shadow_sheet: QuestionSheet | None = None
-    ) -> PendingTick:
-        """Check a tick, take it into histories and features, and write down what is to be asked.
-
-        Several ticks may write on one `sheet`, their shadows on another; without one the tick has its own.
-        """
-        pending = self._take(tick, sheet, shadow_sheet)
-        self._ask(pending)
+    def prepare(self, tick: MarketTick) -> PendingTick:
+        """Check a tick, take it into histories and features, and write down what is to be asked."""
+        pending = self._admit(tick)
+        self.write(pending, QuestionSheet(), None)
         return pending
+
+    def admit(self, ticks: Sequence[MarketTick]) -> list[PendingTick]:
+        """Check several ticks, and work out their features together; each is for `write` then, in order."""
+        admitted = [self._admit(tick) for tick in ticks]
+        prices: dict[int, tuple[Instrument, list[float]]] = {}
+        for pending in admitted:
+            instrument = pending.instrument
+            if instrument is not None:
+                prices.setdefault(id(instrument), (instrument, []))[1].append(pending.price)
+        for instrument, of_instrument in prices.values():
+            instrument.look_ahead(of_instrument)
+        return admitted
+
+    def write(self, pending: PendingTick, sheet: QuestionSheet, shadow_sheet: QuestionSheet | None) -> None:
+        """Take an admitted tick into histories and features, and write down what is to be asked.
+
+        Several ticks may write on one `sheet`, their shadows on another; without one the shadows have theirs.
+        """
+        self._take(pending, sheet, shadow_sheet)
+        self._ask(pending)
 
     def decide(self, pending: PendingTick) -> None:
         """Run the traditional strategies on a prepared tick, before the next one is prepared."""
-        for slot, strategy in enumerate(pending.strategies):
-            if pending.slots[slot] is None and isinstance(strategy, TraditionalStrategy):
-                pending.slots[slot] = strategy.executor.decide(pending.tick, strategy.history)
+        if pending.instrument is None:
+            return
+        tick, slots = pending.tick, pending.slots
+        for slot, strategy in pending.instrument.traditional:
+            if slots[slot] is None:
+                slots[slot] = strategy.decide(tick)
 
     def send_shadows(self, pending: Sequence[PendingTick], shadow_sheet: QuestionSheet) -> None:
         """Send what the shadows of several ticks ask, which they wrote on one sheet, as one request."""
@@ -211,9 +212,9 @@ class StrategyRunner:
     def ask_again(self, pending: PendingTick) -> None:
         """Send what a tick asks as a request of its own, where the one that it shared was not answered."""
         pending.sheet = QuestionSheet()
-        for slot, strategy in enumerate(pending.strategies):
+        for slot, strategy in self._learned(pending):
             asked = pending.slots[slot]
-            if isinstance(asked, Asked) and isinstance(strategy, LearnedStrategy):
+            if isinstance(asked, Asked):
                 pending.slots[slot] = strategy.ask_again(asked, pending.sheet)
         self._send(pending)
 
@@ -224,67 +225,73 @@ class StrategyRunner:
 
         `provenance` goes into the metadata of what the answers became.
         """
-        for slot, strategy in enumerate(pending.strategies):
-            asked = pending.slots[slot]
-            if isinstance(asked, Asked) and isinstance(strategy, LearnedStrategy):
-                answer = answers[asked.place.question]
-                pending.slots[slot] = strategy.conclude(pending.tick, asked, answer, provenance)
-        outcomes: list[Outcome] = []
-        for outcome, strategy in zip(pending.slots, pending.strategies, strict=True):
-            if outcome is None or isinstance(outcome, Asked):
-                raise RuntimeError(f"{strategy.executor.strategy_id} was left without an outcome")
-            outcomes.append(outcome)
+        tick, slots = pending.tick, pending.slots
+        for slot, learned in self._learned(pending):
+            asked = slots[slot]
+            if isinstance(asked, Asked):
+                slots[slot] = learned.conclude(tick, asked, answers[asked.place.question], provenance)
+        outcomes = cast("list[Outcome]", slots)
         if pending.shadows is not None:
             self._shadows.keep(pending.shadows, tuple(outcomes))
         for slot, strategy in enumerate(pending.strategies):
-            executor = strategy.executor
+            executor, outcome = strategy.executor, outcomes[slot]
             if executor.emission is not None:
                 if strategy.emission is None:
                     strategy.emission = Emission()
-                outcomes[slot] = strategy.emission.pass_on(outcomes[slot], executor.emission)
-            executor.count(outcomes[slot])
+                outcome = outcomes[slot] = strategy.emission.pass_on(outcome, executor.emission)
+            executor.count(outcome)
         return outcomes
 
-    def _take(
-        self, tick: MarketTick, sheet: QuestionSheet | None = None, shadow_sheet: QuestionSheet | None = None
-    ) -> PendingTick:
+    def _admit(self, tick: MarketTick) -> PendingTick:
         index = self._ticks
         self._ticks += 1
         instrument = self._find(tick)
         if instrument is None:
             self._edge.counts.unknown_instrument += 1
-            return PendingTick(tick, (), sheet)
+            return PendingTick(index, tick, ())
         self._edge.counts.taken += 1
-        pending = PendingTick(tick, instrument.strategies, sheet)
+        pending = PendingTick(index, tick, instrument.strategies)
         time_s = self._edge.admit(tick, instrument.newest_s)
         if isinstance(time_s, tuple):
             self._refuse(pending, *time_s)
             return pending
         pending.instrument = instrument
-        instrument.take(tick, time_s)
+        pending.price = float(tick.last_price)
+        instrument.newest_s = time_s
+        return pending
+
+    def _take(self, pending: PendingTick, sheet: QuestionSheet, shadow_sheet: QuestionSheet | None) -> None:
+        pending.sheet = sheet
+        instrument, tick = pending.instrument, pending.tick
+        if instrument is None:
+            return
+        instrument.take(tick, pending.price)
         stale = self._edge.find_staleness(tick)
         if stale is not None:
             self._refuse(pending, *stale)
-            return pending
+            return
         for slot, strategy in enumerate(pending.strategies):
             if not strategy.executor.enabled:
                 pending.slots[slot] = strategy.executor.no_signal(tick, Reason.DISABLED)
         if instrument.shadows:
-            pending.shadows = PendingShadows(index, tick, shadow_sheet)
-        return pending
+            pending.shadows = PendingShadows(pending.index, tick, shadow_sheet)
 
     def _ask(self, pending: PendingTick) -> None:
         instrument = pending.instrument
         if instrument is None:
             return
-        instrument.work_out(pending.tick)
-        for slot, strategy in enumerate(pending.strategies):
-            if pending.slots[slot] is None and isinstance(strategy, LearnedStrategy):
-                pending.slots[slot] = strategy.ask(pending.tick, pending.sheet)
+        instrument.work_out(pending.price)
+        tick, slots, sheet = pending.tick, pending.slots, pending.sheet
+        for slot, strategy in instrument.learned:
+            if slots[slot] is None:
+                slots[slot] = strategy.ask(tick, sheet)
         if pending.shadows is not None:
             for shadow in instrument.shadows:
                 if pending.strategies[shadow.slot].executor.enabled:
                     pending.shadows.ask(shadow)
+
+    def _learned(self, pending: PendingTick) -> Sequence[tuple[int, LearnedStrategy]]:
+        return () if pending.instrument is None else pending.instrument.learned
 
     def _find(self, tick: MarketTick) -> Instrument | None:
         try:

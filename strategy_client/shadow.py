@@ -143,7 +143,6 @@ class Shadows:
             outcome = asked
             if isinstance(outcome, Asked):
                 outcome = self._outcome(pending, shadow.strategy, outcome, answers)
-            shadow.strategy.executor.count(outcome)
             live = pending.live[shadow.slot]
             comparisons.append(ShadowComparison(pending.index, pending.tick, live, outcome))
 

@@ -16,7 +16,7 @@ from strategy_client.audit.verdict import Difference, Tally, Verdict
 from strategy_client.configuration import EmissionConfig
 from strategy_client.events import Outcome, Reason, Signal
 from strategy_client.executor import StrategyExecutor
-from strategy_client.predictor.description import OutputKind, VersionDescription
+from strategy_client.predictor.description import Contract, OutputKind, VersionDescription
 from strategy_client.predictor.port import Answer, Prediction, Refusal
 
 # Nothing of these follows from ticks and models: they are of the time, or of the sidecar's state then.
@@ -154,6 +154,10 @@ class Comparison:
             return OF_THE_MOMENT
         if self._is_cold(case, executor):
             return AFTER_GAP
+        model = case.recorded.model
+        if model is not None and (came is None or came.metadata.get("digest") != model.digest):
+            self._differ_in(case, "model", model.name, "none: it asks none")
+            return ""
         self._compare_outcome(case, came)
         return ""
 
@@ -189,13 +193,25 @@ class Comparison:
         if recorded.model is not None and answer.digest != recorded.model.digest:
             self._differ(entry, index, recorded.strategy_id, "digest", recorded.model.digest, answer.digest)
         elif version is not None and version.contract is not None and recorded.model is not None:
-            promised = version.contract.hash
-            if promised != recorded.model.contract_hash:
-                was = recorded.model.contract_hash
-                self._differ(entry, index, recorded.strategy_id, "contract_hash", was, promised)
+            self._compare_named(entry, index, recorded, recorded.model, version.contract)
         if not self._are_equal(recorded.probabilities or (), came):
             was = _numbers(recorded.probabilities)
             self._differ(entry, index, recorded.strategy_id, "probabilities", was, _numbers(came))
+
+    def _compare_named(
+        self, entry: Entry, index: int, recorded: Recorded, model: NamedModel, promised: Contract
+    ) -> None:
+        """Hold what a row and probabilities are said to mean to the contract of the bytes that answered."""
+        classes = model.classes
+        if recorded.probabilities is not None:
+            classes = next((each.classes for each in promised.outputs if each.classes), ())
+        for field, was, now in (
+            ("contract_hash", model.contract_hash, promised.hash),
+            ("features", model.features, promised.feature_names),
+            ("classes", model.classes, classes),
+        ):
+            if was != now:
+                self._differ(entry, index, recorded.strategy_id, field, was, now)
 
     def _compare_outcome(self, case: "_Case", came: Outcome | None) -> None:
         recorded = case.recorded

@@ -1,21 +1,27 @@
 """A log's records as what they stand for: ticks, and what was recorded of each strategy."""
 
+import math
 import struct
 from base64 import b64decode
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any, Final, Never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strategy_client.audit.plain import from_plain
+from strategy_client.audit.plain import TEXT, from_plain, to_text
 from strategy_client.events import MarketTick
+from strategy_client.processors.model import MODEL_NAME
 
 SIDES: Final = ("BUY", "SELL")
 TIMES: Final = ("last_trade_time", "exchange_timestamp")
+# What values of the wrong kind raise where they are used; what `decimal` raises is arithmetic.
+UNREADABLE: Final = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
+SHOWN_CHARACTERS: Final = 80
 
 
 class RecordError(ValueError):
@@ -24,7 +30,10 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class NamedModel:
-    """One version of a model, as answers name it, and how its rows and probabilities are to be read."""
+    """One version of a model, as answers name it, and how its rows and probabilities are to be read.
+
+    Raises RecordError for a name that no model can have.
+    """
 
     name: str
     version: int
@@ -33,6 +42,11 @@ class NamedModel:
     features: tuple[str, ...]
     classes: tuple[str, ...]
     threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        # Its file is copied into a folder of this name, which a log of somebody's must not choose.
+        if not MODEL_NAME.fullmatch(self.name):
+            raise RecordError(f"name {_shown(self.name)}: expected that of a model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +99,19 @@ class Decoder:
     def learn(self, record: Mapping[str, Any]) -> NamedModel:
         """Take a record that names a model. RecordError."""
         try:
-            threshold = from_plain(record.get("confidence_threshold"))
+            threshold = record.get("confidence_threshold")
             model = NamedModel(
-                str(record["name"]),
-                int(record["version"]),
-                str(record["digest"]),
-                str(record["contract_hash"]),
-                tuple(map(str, record["features"])),
-                tuple(map(str, record["classes"])),
-                None if threshold is None else float(threshold),
+                _text(record, "name"),
+                _integer(record, "version"),
+                _text(record, "digest"),
+                _text(record, "contract_hash"),
+                _texts(record, "features"),
+                _texts(record, "classes"),
+                None if threshold is None else _number("confidence_threshold", threshold),
             )
-            self._models[int(record["model"])] = model
-        except (KeyError, TypeError, ValueError) as error:
-            raise RecordError(f"a model that cannot be read: {error!r}") from None
+            self._models[_integer(record, "model")] = model
+        except UNREADABLE as error:
+            raise RecordError(f"a model that cannot be read: {_why(error)}") from None
         return model
 
     def read_tick(self, record: Mapping[str, Any]) -> RecordedTick:
@@ -106,26 +120,38 @@ class Decoder:
             more = from_plain(record.get("more") or {})
             for name in TIMES:
                 if isinstance(more.get(name), str):
-                    more[name] = datetime.fromisoformat(more[name])
+                    # What was no time is what it was: no strategy of ours reads it.
+                    with suppress(ValueError):
+                        more[name] = datetime.fromisoformat(more[name])
+            token = record["token"]
             tick = MarketTick(
-                instrument_token=record["token"],
-                last_price=_price(record["price"]),
-                timestamp=datetime.fromisoformat(record["time"]),
+                # Anything else is of no instrument, as it was then; and it may be no key.
+                instrument_token=token if isinstance(token, int) else to_text(token),  # type: ignore[arg-type]
+                last_price=_price(record),
+                timestamp=_time(record),
                 **more,
             )
+            latency_us = record.get("latency_us")
             return RecordedTick(
-                record["tick"],
-                record["at"],
+                _integer(record, "tick"),
+                _integer(record, "at"),
                 tick,
                 self.read_outcomes(record["said"]),
-                record.get("us", 0),
-                record.get("request", ""),
-                record.get("latency_us"),
+                _integer(record, "us", 0),
+                _text(record, "request", ""),
+                None if latency_us is None else _number("latency_us", latency_us),
             )
-        except RecordError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise RecordError(f"a tick that cannot be read: {error!r}") from None
+        except UNREADABLE as error:
+            raise RecordError(f"a tick that cannot be read: {_why(error)}") from None
+
+    def read_shadow(self, record: Mapping[str, Any]) -> tuple[int, Recorded]:
+        """Return what a shadow said, and on which tick. RecordError."""
+        try:
+            index = _integer(record, "shadow")
+            (said,) = self.read_outcomes(record["said"])
+        except UNREADABLE as error:
+            raise RecordError(f"a shadow that cannot be read: {_why(error)}") from None
+        return index, said
 
     def read_outcomes(self, said: Mapping[str, Any]) -> tuple[Recorded, ...]:
         """Return the outcomes of one tick, in the order of the strategies."""
@@ -136,22 +162,25 @@ class Decoder:
             return Recorded(strategy_id, value)
         model = row = None
         if "model" in value:
-            model = self._models.get(value["model"])
+            number = _integer(value, "model")
+            model = self._models.get(number)
             if model is None:
-                raise RecordError(f"{strategy_id}: model {value['model']!r} has not been named")
-            row = _row(value["row"], len(model.features))
+                raise RecordError(f"{strategy_id}: model {number} has not been named")
+            row = _row(_text(value, "row"), len(model.features))
+        said = _text(value, "is")
         probabilities = value.get("probabilities")
-        confidence = from_plain(value.get("confidence"))
         return Recorded(
             strategy_id=strategy_id,
-            said=value["is"],
-            detail=value.get("detail", ""),
-            quantity=value.get("quantity"),
-            confidence=None if confidence is None else float(confidence),
-            price=value.get("price", ""),
+            said=said,
+            detail=_text(value, "detail", ""),
+            quantity=_integer(value, "quantity") if said in SIDES else None,
+            confidence=_number("confidence", value["confidence"]) if said in SIDES else None,
+            price=_text(value, "price") if said in SIDES else "",
             model=model,
             row=row,
-            probabilities=None if probabilities is None else tuple(map(float, from_plain(probabilities))),
+            probabilities=None
+            if probabilities is None
+            else tuple(_number("probabilities", each) for each in probabilities),
             more=from_plain(value.get("more") or {}),
         )
 
@@ -163,8 +192,59 @@ def _row(text: str, n_features: int) -> NDArray[np.float32]:
     return np.frombuffer(content, dtype="<f4").astype(np.float32)
 
 
-def _price(text: str) -> Decimal:
+def _time(record: Mapping[str, Any]) -> datetime:
+    # Null is what was no time, and what the edge refused then it refuses again.
+    if record["time"] is None:
+        return None  # type: ignore[return-value]
+    return datetime.fromisoformat(_text(record, "time"))
+
+
+def _price(record: Mapping[str, Any]) -> Decimal:
+    given = record["price"]
+    if isinstance(given, dict) and given.keys() == {TEXT} and type(given[TEXT]) is str:
+        return given[TEXT]  # type: ignore[return-value] # as with a time that was none
+    text = _text(record, "price")
     try:
         return Decimal(text)
     except InvalidOperation:
-        raise RecordError(f"price {text!r}: expected a number") from None
+        raise RecordError(f"price {_shown(text)}: expected a number") from None
+
+
+def _text(record: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    value = record[name] if default is None else record.get(name, default)
+    return value if type(value) is str else _refuse(name, value, "text")
+
+
+def _texts(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    values = record[name]
+    if not isinstance(values, list) or not all(type(each) is str for each in values):
+        _refuse(name, values, "a list of texts")
+    return tuple(values)
+
+
+def _integer(record: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    value = record[name] if default is None else record.get(name, default)
+    return value if type(value) is int else _refuse(name, value, "an integer")
+
+
+def _number(name: str, value: Any) -> float:
+    # What is not finite is written by its name; a number that reads as infinity is none that was written.
+    if type(value) is float and math.isfinite(value):
+        return value
+    plain = from_plain(value)
+    if type(value) is float or type(plain) not in (int, float, Decimal):
+        _refuse(name, value, "a number")
+    return float(plain)
+
+
+def _refuse(name: str, value: object, expected: str) -> Never:
+    raise RecordError(f"{name} {_shown(value)}: expected {expected}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, RecordError) else repr(error)[:SHOWN_CHARACTERS]

@@ -4,12 +4,18 @@ import math
 import struct
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
+from decimal import Decimal
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, Final
 
-from strategy_client.audit.plain import to_text
+import numpy as np
+
+from strategy_client.audit.plain import TEXT, to_text, write_text
+from strategy_client.edge import write_time
 from strategy_client.events import MarketTick, NoSignal, Outcome, ProcessedTick, ShadowComparison, Signal
+from strategy_client.processors.model import MODEL_NAME
 
 # The order of a tick's further fields in a log.
 FURTHER: Final = tuple(
@@ -22,6 +28,8 @@ BY_MODEL: Final = ("model", "version", "digest", "contract_hash", "confidence_th
 BY_ROW: Final = ("features", "probabilities", "probability")
 BY_REQUEST: Final = ("request_id", "latency_us")
 MAX_KEPT_TEXTS: Final = 10_000
+# Beyond, an integer may have more digits than Python writes.
+SHORT: Final = 1 << 64
 
 
 class Encoder:
@@ -67,8 +75,8 @@ class Encoder:
         return lines
 
     def _tick(self, tick: MarketTick) -> str:
-        text = f',"token":{_value(tick.instrument_token)},"price":{_quoted(str(tick.last_price))}'
-        text += f',"time":"{tick.timestamp.isoformat()}"'
+        text = f',"token":{_value(tick.instrument_token)},"price":{_price(tick.last_price)}'
+        text += f',"time":{_time(tick.timestamp)}'
         further = [
             f'"{name}":{_value(value)}' for name in FURTHER if (value := getattr(tick, name)) is not None
         ]
@@ -102,7 +110,7 @@ class Encoder:
         text = ""
         features, probabilities = metadata.get("features"), metadata.get("probabilities")
         row = _row(features)
-        if row is not None and "digest" in metadata:
+        if row is not None and _names_model(metadata):
             classes = tuple(probabilities) if isinstance(probabilities, dict) else ()
             number = self._model(metadata, tuple(features or ()), classes)
             text = f',"model":{number},"row":"{row}"'
@@ -129,6 +137,20 @@ class Encoder:
         return number
 
 
+def _names_model(metadata: Mapping[str, Any]) -> bool:
+    """Whether this is what the runner says of an answer: a processor of a user's own may name anything."""
+    model, version, digest, contract_hash, threshold = map(metadata.get, BY_MODEL)
+    return (
+        type(version) is int
+        and isinstance(model, str)
+        and isinstance(digest, str)
+        and isinstance(contract_hash, str)
+        and isinstance(threshold, int | float | Decimal | None)
+        and MODEL_NAME.fullmatch(model) is not None
+        and all(isinstance(name, str) for name in metadata["features"])
+    )
+
+
 def _row(features: object) -> str | None:
     """Return float32 features as their own bytes, in base64; None for what is not, exactly, float32."""
     if not isinstance(features, dict):
@@ -145,15 +167,30 @@ def _row(features: object) -> str | None:
     return b64encode(row).decode("ascii")
 
 
+def _time(timestamp: datetime) -> str:
+    text = write_time(timestamp)
+    return "null" if text is None else f'"{text}"'
+
+
+def _price(price: object) -> str:
+    # What the edge refused is to be refused again when it is read: text and booleans are no numbers there.
+    if type(price) is Decimal:
+        return f'"{price}"'
+    if isinstance(price, int | float | np.number) and not isinstance(price, bool):
+        with suppress(ValueError):  # Python writes no integer of more than 4,300 digits
+            return _quoted(str(price))
+    return to_text({TEXT: write_text(price)})
+
+
 def _value(value: Any) -> str:
     """Return what `to_text` does, in a quarter of the time where a value is what it mostly is."""
     kind = type(value)
     if kind is str:
         return _quoted(value)
-    if kind is int:
+    if kind is int and abs(value) < SHORT:
         return str(value)
     if kind is float and math.isfinite(value):
         return repr(value)
     if isinstance(value, datetime):
-        return f'"{value.isoformat()}"'
+        return _time(value)
     return to_text(value)

@@ -24,7 +24,7 @@ DISTRIBUTION: Final = "tickserve"
 
 def lineup_record(executors: Sequence[StrategyExecutor]) -> dict[str, Any]:
     """Return everything that a strategy's outcomes depend on, apart from ticks and models."""
-    strategies = [_strategy(executor) for executor in executors]
+    strategies = [strategy_record(executor) for executor in executors]
     return {"strategies": strategies, "configuration_sha256": digest_of(strategies)}
 
 
@@ -53,11 +53,15 @@ def code_digest(processor: object) -> str:
 
 
 def read_config(record: Mapping[str, Any]) -> StrategyConfig:
-    """Return the configuration that a log tells; KeyError, TypeError or ValueError where it does not."""
-    return typing.cast("StrategyConfig", _read(StrategyConfig, from_plain(record["configuration"])))
+    """Return the configuration that a log tells; one of `decoder.UNREADABLE` where it tells none."""
+    config = typing.cast("StrategyConfig", _read(StrategyConfig, from_plain(record["configuration"])))
+    if config.strategy_id != record.get("id"):
+        raise ValueError(f"strategy_id: expected {record.get('id')!r}, came {config.strategy_id!r}")
+    return config
 
 
-def _strategy(executor: StrategyExecutor) -> dict[str, Any]:
+def strategy_record(executor: StrategyExecutor) -> dict[str, Any]:
+    """Return a strategy as the header tells it."""
     config, processor = executor.config, executor.processor
     record: dict[str, Any] = {
         "id": config.strategy_id,
@@ -84,21 +88,25 @@ def _fields(value: Any) -> dict[str, Any]:
 def _read(kind: Any, values: Mapping[str, Any]) -> object:
     hints = typing.get_type_hints(kind)
     known = {each.name for each in dataclasses.fields(kind)}
-    return kind(**{name: _as(hints[name], value) for name, value in values.items() if name in known})
+    return kind(**{name: _as(name, hints[name], value) for name, value in values.items() if name in known})
 
 
-def _as(hint: Any, value: Any) -> Any:
+def _as(name: str, hint: Any, value: Any) -> Any:
     # What JSON has no kind of its own for: a tuple, a decimal, a group of options.
     if isinstance(hint, types.UnionType):
         kinds = [each for each in typing.get_args(hint) if each is not type(None)]
-        return value if value is None else _as(kinds[0], value)
-    if typing.get_origin(hint) is tuple:
-        return tuple(value)
-    if hint is Decimal:
+        return value if value is None else _as(name, kinds[0], value)
+    kind = typing.get_origin(hint) or hint
+    if kind is tuple and isinstance(value, list):
+        inner = typing.get_args(hint)[0]
+        return tuple(_as(name, inner, each) for each in value)
+    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        return _read(kind, value)
+    if kind is Decimal and isinstance(value, int | Decimal):
         return Decimal(value)
-    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return _read(hint, value)
-    return value
+    if isinstance(value, (int, float) if kind is float else kind):
+        return value
+    raise TypeError(f"{name}: expected {getattr(kind, '__name__', kind)}, came {type(value).__name__}")
 
 
 def _sorted(value: Any) -> Any:

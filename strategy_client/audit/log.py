@@ -22,6 +22,8 @@ from strategy_client.executor import StrategyExecutor
 
 CLOSE_TIMEOUT_S: Final = 5.0
 RETRY_S: Final = 0.25
+# So often is what is queued tried when the log is closed; what fails for a second then fails for longer.
+CLOSE_TRIES: Final = 5
 PATIENCE_S: Final = 0.05
 # The thread gives way so often and so long while its queue is less than half full; beyond, it does not.
 # Whoever holds the interpreter is asked for it after 5 ms only, and the loop must not wait as long for it.
@@ -67,7 +69,7 @@ class AuditLog:
     where the folder cannot be written. From then on nothing raises: what the disk does not take waits,
     within the bounds of `options`, and what finds no room is dropped, counted, and told in the log as a gap
     as soon as there is room. `executors` are the strategies that run, `bindings` what the learned ones are
-    bound to. Leaving waits for the disk, for `close_timeout_s` at most.
+    bound to. Leaving waits for the disk, for `close_timeout_s` and `CLOSE_TRIES` errors of it at most.
     """
 
     def __init__(
@@ -207,6 +209,7 @@ class AuditLog:
     def _write(self) -> None:
         assert self._writer is not None  # noqa: S101 the thread starts behind it
         pause_s = self._options.flush_ms / 1000
+        tries = 0
         while True:
             # Read before the queue is emptied, so that what was put before `close` is written.
             stopping = self._stopping.is_set()
@@ -217,10 +220,14 @@ class AuditLog:
                     return
             except OSError as error:
                 self._failed(error)
-                if stopping:
+                tries += stopping
+                if tries == CLOSE_TRIES:
                     self._writer.abandon()
                     return
-                self._stopping.wait(RETRY_S)
+                if stopping:
+                    time.sleep(RETRY_S)
+                else:
+                    self._stopping.wait(RETRY_S)
             else:
                 self._recovered()
                 self._wake.wait(pause_s)
@@ -262,8 +269,9 @@ class AuditLog:
                 )
             elif isinstance(item, dict):
                 writer.lineup(item, wall_ns)
-        except Exception as error:
-            # A user's processor may put anything into its metadata; one that cannot be written is a gap too.
+        except BaseException as error:
+            # A user's processor may put anything into its metadata, and what is asked of that may raise
+            # anything, such as SystemExit; a record that cannot be written is a gap too.
             log.exception("%s: a record could not be written", self.folder)
             index = item.index if isinstance(item, ProcessedTick | ShadowComparison) else -1
             ticks = int(isinstance(item, ProcessedTick))

@@ -7,14 +7,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from strategy_client.audit.decoder import NamedModel, Recorded, RecordedTick
+from strategy_client.audit.decoder import UNREADABLE, NamedModel, Recorded, RecordedTick
 from strategy_client.audit.lineup import read_config
-from strategy_client.bindings import Binding, Bindings, Unbound, Wanted, bind
-from strategy_client.configuration import ConfigurationError, describe_error
+from strategy_client.binding import Binding, Unbound, Wanted, bind
+from strategy_client.bindings import Bindings
+from strategy_client.configuration import describe_error
 from strategy_client.events import Outcome, Reason
 from strategy_client.executor import StrategyExecutor
 from strategy_client.factory import StrategyFactory
-from strategy_client.lineup import create_executors, renew, wanted_models
+from strategy_client.lineup import renew, wanted_models
 from strategy_client.predictor.description import Description, ModelDescription, VersionDescription
 from strategy_client.predictor.port import Answer, Prediction, Question, Refusal
 from strategy_client.processors.processor import LearnedProcessor
@@ -155,15 +156,7 @@ class Rerun:
 
     def begin(self, lineup: Sequence[Mapping[str, Any]]) -> None:
         """Start with empty histories. A strategy that cannot be made is left out, and told in `problems`."""
-        self.executors, self.problems = {}, {}
-        for each in lineup:
-            strategy_id = str(each.get("id"))
-            try:
-                (executor,) = create_executors([read_config(each)], self._factory)
-            except (ConfigurationError, KeyError, TypeError, ValueError) as error:
-                self.problems[strategy_id] = describe_error(error)
-            else:
-                self.executors[strategy_id] = executor
+        self._make(lineup, {})
         executors = list(self.executors.values())
         self.bindings = RecordedBindings(_wanted(executors))
         self._runner = self._start(executors)
@@ -171,22 +164,23 @@ class Rerun:
 
     def change(self, lineup: Sequence[Mapping[str, Any]]) -> None:
         """Run these strategies from the next tick on; those of the same logic keep their histories."""
-        self.problems = {}
-        configs = []
-        for each in lineup:
-            try:
-                config = read_config(each)
-                if config.strategy_id not in self.executors:
-                    create_executors([config], self._factory)
-            except (ConfigurationError, KeyError, TypeError, ValueError) as error:
-                self.problems[str(each.get("id"))] = describe_error(error)
-            else:
-                configs.append(config)
-        executors = renew(list(self.executors.values()), configs, self._factory)
-        self.executors = {each.strategy_id: each for each in executors}
+        self._make(lineup, self.executors)
+        executors = list(self.executors.values())
         self.bindings.want(_wanted(executors))
         self._runner.change(executors)
         self._look_at(executors)
+
+    def _make(self, lineup: Sequence[Mapping[str, Any]], before: Mapping[str, StrategyExecutor]) -> None:
+        self.executors, self.problems = {}, {}
+        for each in lineup:
+            try:
+                config = read_config(each)
+                kept = [before[config.strategy_id]] if config.strategy_id in before else []
+                (executor,) = renew(kept, [config], self._factory)
+            except UNREADABLE as error:
+                self.problems[str(each.get("id"))] = describe_error(error)
+            else:
+                self.executors[config.strategy_id] = executor
 
     def process(self, tick: RecordedTick, *, after_gap: bool) -> Mapping[str, Outcome]:
         """Return what each strategy says now, by its id.

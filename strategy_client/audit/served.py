@@ -21,6 +21,7 @@ from strategy_client.predictor.description import Description, VersionDescriptio
 from strategy_client.predictor.port import Answer, Question, Refusal
 from strategy_client.predictor.security import Security
 from strategy_client.predictor.status import SidecarUnavailableError
+from strategy_client.predictor.transport import Transport
 from strategy_client.sidecar.own_sidecar import OwnSidecar
 
 NS_PER_S: Final = 1_000_000_000
@@ -68,12 +69,14 @@ class ServedModels:
         folders: Sequence[Path],
         target: str | None = None,
         security: Security | None = None,
+        transport: Transport = "auto",
     ) -> None:
         self.problems: dict[str, str] = {}
         self._wanted = {each.digest: each for each in wanted}
         self._folders = folders
         self._target = target
         self._security = security
+        self._transport: Transport = transport
         self._stack = ExitStack()
         self._client: InferenceClient | None = None
         self._places: dict[str, tuple[str, VersionDescription]] = {}
@@ -87,7 +90,7 @@ class ServedModels:
                 return self
             if self._target is not None:
                 self._client = self._stack.enter_context(
-                    InferenceClient(self._target, security=self._security)
+                    InferenceClient(self._target, security=self._security, transport=self._transport)
                 )
                 self._find(self._client.describe())
             else:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -11,16 +12,18 @@ from numpy.typing import NDArray
 
 from strategy_client.audit.comparison import Comparison
 from strategy_client.audit.decoder import Decoder, NamedModel, Recorded, RecordedTick, RecordError
-from strategy_client.audit.lineup import code_digest, digest_of, software
-from strategy_client.audit.reader import Entry, Finding, LogReader
+from strategy_client.audit.lineup import code_digest, digest_of, software, strategy_record
+from strategy_client.audit.reader import MAX_FINDINGS, Entry, Finding, LogReader
 from strategy_client.audit.rerun import Rerun, RowKey
 from strategy_client.audit.served import ServedModels
 from strategy_client.audit.verdict import MissingModel, Verdict
 from strategy_client.factory import StrategyFactory
 from strategy_client.predictor.port import Answer
 from strategy_client.predictor.security import Security
+from strategy_client.predictor.transport import Transport
+from strategy_client.processors.model import MODEL_NAME
 
-WINDOW_TICKS: Final = 512
+WINDOW_RECORDS: Final = 512
 PROGRESS_EVERY_LINES: Final = 1_024
 
 # Called now and then with the part that is done, 0 to 1.
@@ -42,6 +45,7 @@ class VerificationOptions:
     security: Security | None = None
     anchors: Sequence[bytes] = ()
     tolerance: float = 0.0
+    transport: Transport = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +62,9 @@ class _Window:
 
     entries: list[tuple[Entry, RecordedTick | Shadow | None]] = field(default_factory=list)
     rows: dict[RowKey, NDArray[np.float32]] = field(default_factory=dict)
-    ticks: int = 0
 
     def add(self, entry: Entry, item: RecordedTick | Shadow | None) -> None:
         self.entries.append((entry, item))
-        self.ticks += isinstance(item, RecordedTick)
         outcomes = item.outcomes if isinstance(item, RecordedTick) else (item.said,) if item else ()
         for each in outcomes:
             if each.model is not None and each.row is not None:
@@ -79,6 +81,7 @@ class Verification:
         self._comparison = Comparison(self._verdict, self._rerun, options.tolerance)
         self._lineup: Sequence[Mapping[str, Any]] = ()
         self._run = ""
+        self._found = 0
         self._next_index = 0
         self._outcomes: Counter[str] = Counter()
         self._signals: Counter[str] = Counter()
@@ -90,7 +93,11 @@ class Verification:
         """Read the log twice: for the chain, and the models that it names; and to run it again."""
         models = self._read_chain(progress)
         with ServedModels(
-            models, self._options.models, self._options.target, self._options.security
+            models,
+            self._options.models,
+            self._options.target,
+            self._options.security,
+            self._options.transport,
         ) as served:
             self._comparison.served = served
             reader = LogReader(self._options.folder)
@@ -114,20 +121,18 @@ class Verification:
         lineup: Sequence[Mapping[str, Any]] = ()
         verdict = self._verdict
         for entry in reader:
-            if "model" in entry.record:
-                try:
+            if entry.kind == "model":
+                # One that cannot be read is told when it comes to be used.
+                with suppress(RecordError):
                     model = decoder.learn(entry.record)
-                except RecordError as error:
-                    self._find(entry, str(error))
-                else:
                     models.setdefault(model.digest, model)
-            elif "bindings" in entry.record or "lineup" in entry.record:
+            elif entry.kind in {"segment", "lineup", "bound"}:
                 lineup = entry.record.get("strategies", lineup)
                 for _, model in _bound_models(lineup, entry.record.get("bindings")):
                     models.setdefault(model.digest, model)
-            verdict.segments += "segment" in entry.record
+            verdict.segments += entry.kind == "segment"
             if reader.lines % PROGRESS_EVERY_LINES == 0:
-                progress(reader.bytes_read / reader.total_bytes / 4)
+                progress(reader.part / 4)
         verdict.lines, verdict.dropped, verdict.head = reader.lines, reader.dropped, reader.head.hex()
         verdict.being_written = reader.being_written
         verdict.findings[:0] = reader.findings
@@ -138,13 +143,16 @@ class Verification:
         decoder = Decoder()
         window = _Window()
         for entry in reader:
+            if reader.lines > self._verdict.lines:
+                # It is being written: what came since the first time is not looked at.
+                break
             try:
                 window.add(entry, _decoded(decoder, entry))
             except RecordError as error:
                 self._find(entry, str(error))
-            if window.ticks >= WINDOW_TICKS:
+            if len(window.entries) >= WINDOW_RECORDS:
                 yield window
-                progress(0.25 + reader.bytes_read / reader.total_bytes * 0.75)
+                progress(0.25 + reader.part * 0.75)
                 window = _Window()
         yield window
 
@@ -161,17 +169,17 @@ class Verification:
             self._comparison.take_tick(entry, item, answers)
         elif isinstance(item, Shadow):
             self._comparison.take_shadow(entry, item.index, item.said, answers)
-        elif "segment" in record:
+        elif entry.kind == "segment":
             self._take_header(entry)
-        elif "lineup" in record:
+        elif entry.kind == "lineup":
             self._take_lineup(entry)
             self._comparison.change(self._lineup)
-            self._note_code()
-        elif "bound" in record:
+            self._note_code(entry)
+        elif entry.kind == "bound":
             self._bind(record.get("bindings"))
-        elif record.get("gap"):
+        elif entry.kind == "gap" and record["gap"]:
             self._begin_after_gap()
-            self._next_index = record["last"] + 1 if isinstance(record.get("last"), int) else -1
+            self._next_index = record["last"] + 1
 
     def _take_header(self, entry: Entry) -> None:
         record = entry.record
@@ -181,7 +189,7 @@ class Verification:
             self._run, self._next_index = str(record.get("run")), 0
             self._comparison.begin(self._lineup, after_gap=False)
             self._note_software(entry)
-            self._note_code()
+            self._note_code(entry)
             self._bind(record.get("bindings"))
         elif self._lineup != before:
             self._find(entry, "its strategies are not those of the segment before it, and nothing says why")
@@ -210,7 +218,7 @@ class Verification:
             if was != version:
                 self._note(f"written with {name} {was}, verified with {version}")
 
-    def _note_code(self) -> None:
+    def _note_code(self, entry: Entry) -> None:
         for each in self._lineup:
             executor = self._rerun.executors.get(str(each.get("id")))
             if executor is None:
@@ -218,6 +226,14 @@ class Verification:
                 self._note(f"strategy {each.get('id')} cannot be made: {why}")
             elif code_digest(executor.processor) != each.get("code_sha256"):
                 self._note(f"the code of {each.get('code')} is not the one that wrote the log")
+            else:
+                self._note_made(entry, each, strategy_record(executor))
+
+    def _note_made(self, entry: Entry, told: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+        for name in ("code", "model", "features", "window"):
+            if told.get(name) != made.get(name):
+                text = f"strategy {made['id']}: its {name} is told as {told.get(name)}"
+                self._find(entry, f"{text}, and its configuration makes it {made.get(name)}")
 
     def _note(self, text: str) -> None:
         if text not in self._verdict.notes:
@@ -236,35 +252,33 @@ class Verification:
         )
 
     def _find(self, entry: Entry, text: str) -> None:
-        self._verdict.findings.append(Finding(entry.segment, entry.line, text, broken=True))
+        self._found += 1
+        if self._found <= MAX_FINDINGS:
+            self._verdict.findings.append(Finding(entry.segment, entry.line, text, broken=True))
 
 
 def _bound_models(lineup: object, bindings: object) -> Iterator[tuple[str, NamedModel]]:
     """Return which bytes each strategy was bound to; what cannot be read is left out, and found elsewhere."""
     strategies = [each for each in lineup if isinstance(each, dict)] if isinstance(lineup, list) else []
-    asked = {each.get("id"): each for each in strategies if isinstance(each.get("model"), dict)}
+    asked = {str(each.get("id")): each for each in strategies if isinstance(each.get("model"), dict)}
     for strategy_id, bound in bindings.items() if isinstance(bindings, dict) else ():
         strategy = asked.get(strategy_id)
         if strategy is None or not isinstance(bound, dict) or not bound.get("digest"):
             continue
-        name, features = str(strategy["model"].get("name")), tuple(map(str, strategy.get("features") or ()))
+        name, features = str(strategy["model"].get("name")), strategy.get("features")
         version, digest, contract = (bound.get(each) for each in ("version", "digest", "contract_hash"))
-        if isinstance(version, int):
-            yield strategy_id, NamedModel(name, version, str(digest), str(contract), features, ())
+        if isinstance(version, int) and isinstance(features, list) and MODEL_NAME.fullmatch(name):
+            names = tuple(map(str, features))
+            yield strategy_id, NamedModel(name, version, str(digest), str(contract), names, ())
 
 
 def _decoded(decoder: Decoder, entry: Entry) -> RecordedTick | Shadow | None:
-    record = entry.record
-    if "tick" in record:
-        return decoder.read_tick(record)
-    if "shadow" in record:
-        said = record.get("said")
-        outcomes = decoder.read_outcomes(said) if isinstance(said, dict) else ()
-        if len(outcomes) != 1 or not isinstance(record["shadow"], int):
-            raise RecordError("a shadow that cannot be read")
-        return Shadow(record["shadow"], outcomes[0])
-    if "segment" in record:
+    if entry.kind == "tick":
+        return decoder.read_tick(entry.record)
+    if entry.kind == "shadow":
+        return Shadow(*decoder.read_shadow(entry.record))
+    if entry.kind == "segment":
         decoder.forget()
-    elif "model" in record:
-        decoder.learn(record)
+    elif entry.kind == "model":
+        decoder.learn(entry.record)
     return None

@@ -12,17 +12,26 @@ from typing import Any, Final
 
 from strategy_client.audit import chain
 from strategy_client.audit.encoder import Encoder
-from strategy_client.audit.folder import FOLDER_MODE, Head, find_head, segment_path
+from strategy_client.audit.folder import (
+    FOLDER_MODE,
+    MAX_LINE_BYTES,
+    Head,
+    find_head,
+    segment_path,
+    segments,
+)
 from strategy_client.audit.options import AuditOptions
 from strategy_client.audit.plain import to_text
 from strategy_client.audit.segment import Segment, sync_folder
-from strategy_client.bindings import Binding, Bound
+from strategy_client.binding import Binding, Bound
 from strategy_client.events import ProcessedTick, ShadowComparison
 
 FORMAT: Final = 1
 NS_PER_S: Final = 1_000_000_000
 # So many lines are handed to the system at once, and are all that a failing disk keeps outside the queue.
 BATCH_LINES: Final = 256
+# A line has its hash behind its body.
+MAX_BODY_BYTES: Final = MAX_LINE_BYTES - 1_024
 FREE_EVERY_S: Final = 1.0
 TRY_AGAIN_S: Final = 10.0
 # After these the same file may take more later; after any other error a new file is tried.
@@ -76,9 +85,14 @@ class Writer:
 
     def open(self) -> None:
         """Begin the first segment of this run, behind those that are there."""
-        before = find_head(self._folder)
-        self._begin(before, [])
-        self.flush()
+        found = segments(self._folder)
+        self._number = max(found, default=0)
+        self._begin(find_head(found), [])
+        try:
+            self.flush()
+        except OSError:
+            self._give_up()
+            raise
 
     def tick(self, processed: ProcessedTick, wall_ns: int, monotonic_ns: int) -> None:
         """Take a tick; the two readings are those of the clocks when its outcomes were known."""
@@ -139,11 +153,8 @@ class Writer:
                 return
 
     def close(self) -> None:
-        """Write the end, wait for the disk, and let the file go."""
-        segment = self._open_segment()
-        segment.append(_body({"end": self._wall_ns(), "why": "closed"}))
-        self.flush()
-        self._sync()
+        """Write the end, wait for the disk, and let the file go. After an OSError it may be called again."""
+        segment = self._end("closed")
         self._segment, self._last_head = None, segment.head
         segment.close()
 
@@ -155,7 +166,18 @@ class Writer:
     def _append(self, bodies: list[bytes]) -> None:
         segment = self._open_segment()
         for body in bodies:
+            # What names a model stands before what uses it, and is short: it is never left out.
+            if len(body) > MAX_BODY_BYTES:
+                raise ValueError(f"a record of {len(body):,} bytes: expected up to {MAX_BODY_BYTES:,}")
             segment.append(body)
+
+    def _give_up(self) -> None:
+        """Leave nothing of a segment that not one line was written to: every try would leave another."""
+        segment = self._open_segment()
+        self._segment = None
+        if not segment.size:
+            segment.path.unlink(missing_ok=True)
+        segment.close()
 
     def _open_segment(self) -> Segment:
         if self._segment is None:
@@ -169,7 +191,7 @@ class Writer:
         free_bytes = free.f_bavail * free.f_frsize
         if free_bytes < self._options.keep_free_bytes:
             text = f"{free_bytes:,} bytes are free, {self._options.keep_free_bytes:,} are to be kept free"
-            raise OSError(errno.ENOSPC, text)
+            raise OSError(errno.ENOSPC, text, str(self._folder))
         self._looked_s = now_s
 
     def _sync(self) -> None:
@@ -183,27 +205,45 @@ class Writer:
 
     def _rotate(self) -> None:
         self.flush()
+        segment = self._end("full")
+        self._begin(Head(self._number, segment.head), [])
+        segment.close()
+
+    def _end(self, why: str) -> Segment:
+        """Write a segment's end once, however often it is tried; returns the segment that took it."""
         segment = self._open_segment()
         if not segment.ended:
-            segment.append(_body({"end": self._wall_ns(), "why": "full"}))
+            segment.append(_body({"end": self._wall_ns(), "why": why}))
             segment.ended = True
         self.flush()
         self._sync()
-        self._begin(Head(self._number, segment.head), [])
-        segment.close()
+        # What failed, or was gone, has been left for another segment.
+        last = self._open_segment()
+        if last.ended:
+            return last
+        raise OSError(errno.ESTALE, "it was removed before its end was written", str(segment.path))
 
     def _abandon(self) -> None:
         """Go on in a new segment with what the old one did not take."""
         old = self._open_segment()
-        self._begin(Head(self._number, old.written_head), old.unwritten)
+        unwritten = old.unwritten
+        self._begin(Head(self._number, old.written_head), unwritten)
+        # An end is the last of all lines: it goes along with any that does.
+        self._open_segment().ended = old.ended and bool(unwritten)
         old.close()
 
     def _begin(self, before: Head | None, unwritten: list[bytes]) -> None:
         self._folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
         chain_before = before.hash if before and before.hash else chain.START
-        number = max(self._number, before.segment if before else 0) + 1
+        number = self._number + 1
         segment = Segment(segment_path(self._folder, number), chain_before)
-        sync_folder(self._folder)
+        # Also if the rest of this fails: what is there now cannot be begun again.
+        self._number = number
+        try:
+            sync_folder(self._folder)
+        except OSError:
+            segment.close()
+            raise
         now_ns = self._wall_ns()
         previous = {"segment": before.segment, "hash": before.hash.hex()} if before else None
         segment.append(
@@ -224,7 +264,7 @@ class Writer:
         # A segment can be read without those before it.
         for body in (*self._encoder.named, *unwritten):
             segment.append(body)
-        self._segment, self._number = segment, number
+        self._segment = segment
         self._opened_s = time.monotonic()
 
 

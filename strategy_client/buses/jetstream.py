@@ -28,6 +28,8 @@ WAIT_S: Final = 0.1
 PING_S: Final = 5
 # A consumer of ours that nobody asks any more is removed by the server.
 INACTIVE_S: Final = 30.0
+# A consumer that is gone is as silent as one for which nothing comes, so it is looked for.
+LOOK_EVERY_NS: Final = 10**9
 KEPT_S: Final = 86_400.0
 FAILURES: Final = (Error, OSError, CancelledError, EOFError)
 
@@ -82,7 +84,10 @@ class Connection:
 
 
 class JetStreamInbox:
-    """One subject of one stream, read by an ordered position that is kept here; nothing is acknowledged."""
+    """One subject of one stream, read by an ordered position that is kept here; nothing is acknowledged.
+
+    A stream that is removed and made anew is read from its first message on: none of them was given.
+    """
 
     def __init__(self, place: Place, *, newest: bool) -> None:
         self._place = place
@@ -91,6 +96,8 @@ class JetStreamInbox:
         self._next = None if newest else 1
         self._connection: Connection | None = None
         self._subscription: JetStreamContext.PullSubscription | None = None
+        self._made: object = None
+        self._look_at_ns = 0
 
     def receive(self, timeout_s: float) -> Sequence[IncomingMessage]:
         """Return the messages behind the last one."""
@@ -102,8 +109,16 @@ class JetStreamInbox:
                     self._subscribe(self._connection.jetstream), REPLY_S
                 )
             fetched = self._connection.fetch(self._subscription, timeout_s)
+            if not fetched and time.monotonic_ns() >= self._look_at_ns:
+                self._connection.run(self._subscription.consumer_info(), REPLY_S)
+                self._look_at_ns = time.monotonic_ns() + LOOK_EVERY_NS
         except NotFoundError as error:
+            lost = self._subscription is not None
             self.close()
+            if lost:
+                raise BusError(
+                    f"{self._stream}: the server has removed the stream or our place in it"
+                ) from error
             raise BusError(f"expected a stream {self._stream!r}, there is none") from error
         except FAILURES as error:
             self.close()
@@ -124,9 +139,12 @@ class JetStreamInbox:
             connection.close()
 
     async def _subscribe(self, jetstream: JetStreamContext) -> JetStreamContext.PullSubscription:
+        info = await jetstream.stream_info(self._stream)
         if self._next is None:
-            info = await jetstream.stream_info(self._stream)
             self._next = info.state.last_seq + 1
+        elif self._made not in {None, info.created}:
+            self._next = 1
+        self._made = info.created
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
             opt_start_seq=self._next,

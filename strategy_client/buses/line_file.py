@@ -4,6 +4,7 @@ import os
 import select
 import stat
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,8 @@ from strategy_client.buses.port import BusError, Delivery, IncomingMessage, Outg
 READ_BYTES: Final = 65_536
 MAX_LINE_BYTES: Final = 1_048_576
 FOLLOW_EVERY_S: Final = 0.05
+# A line that waits here is not received yet: of those read together the last ones may wait long.
+MAX_BATCH: Final = 64
 
 
 class LineInbox:
@@ -31,17 +34,20 @@ class LineInbox:
         self._lines = 0
         self._rest = b""
         self._skipping = False
+        self._read: deque[tuple[int, bytes]] = deque()
 
     def receive(self, timeout_s: float) -> Sequence[IncomingMessage] | None:
-        """Return the lines that have come; None at the end of what has one."""
+        """Return the next lines that have come, some at most; None at the end of what has one."""
+        if self._read:
+            return self._given()
         try:
             fd = self._open()
             if not stat.S_ISREG(os.fstat(fd).st_mode) and not select.select([fd], [], [], timeout_s)[0]:
                 return ()
             read = os.read(fd, READ_BYTES)
-            received_ns = time.monotonic_ns()
             if read:
-                return self._messages(read, received_ns)
+                self._split(read)
+                return self._given()
             if self._follow:
                 if not self._is_replaced(fd):
                     time.sleep(min(timeout_s, FOLLOW_EVERY_S))
@@ -52,8 +58,10 @@ class LineInbox:
             self._at_end = self._at_end and not isinstance(error, FileNotFoundError)
             raise BusError(f"{self._name}: {error.strerror or error}") from error
         # A last line without its end counts: nothing more will come to it.
-        last, self._rest = self._rest, b""
-        return self._messages(last + b"\n", received_ns) if last else None
+        if not self._rest:
+            return None
+        self._split(b"\n")
+        return self._given()
 
     def close(self) -> None:
         """Close the file."""
@@ -91,20 +99,25 @@ class LineInbox:
             self._fd = None
         self._lines, self._rest, self._skipping = 0, b"", False
 
-    def _messages(self, read: bytes, received_ns: int) -> list[IncomingMessage]:
+    def _split(self, read: bytes) -> None:
         *lines, rest = (self._rest + read).split(b"\n")
-        messages = []
         for line in lines:
             self._lines += 1
             if not self._skipping:
-                messages.append(IncomingMessage(self._name, self._lines, line, received_ns))
+                self._read.append((self._lines, line))
             self._skipping = False
         if len(rest) > MAX_LINE_BYTES:
             if not self._skipping:
-                messages.append(IncomingMessage(self._name, self._lines + 1, rest, received_ns))
+                self._read.append((self._lines + 1, rest))
             self._skipping, rest = True, b""
         self._rest = rest
-        return messages
+
+    def _given(self) -> list[IncomingMessage]:
+        received_ns = time.monotonic_ns()
+        given = [self._read.popleft() for _ in range(min(len(self._read), MAX_BATCH))]
+        return [
+            IncomingMessage(self._name, number, line, received_ns, numbered=False) for number, line in given
+        ]
 
 
 class LineOutbox:

@@ -21,12 +21,17 @@ class OutgoingMessage:
 
 @dataclass(frozen=True, slots=True)
 class IncomingMessage:
-    """`stream` and `position` are where it stands on its bus; `received_ns` is of `time.monotonic_ns`."""
+    """`stream` and `position` are where it stands on its bus; `received_ns` is of `time.monotonic_ns`.
+
+    `numbered` says that the position is the bus's own, and the same when the message is given again; that of
+    a line is counted by who reads it.
+    """
 
     stream: str
     position: str | int
     value: bytes
     received_ns: int
+    numbered: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """RabbitMQ: ticks from a stream, signals to a queue. Needs the extra `tickserve[rabbitmq]`."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.exceptions import AMQPError, ChannelClosedByBroker, NackError, UnroutableError
+from pika.exceptions import AMQPError, ChannelClosedByBroker, ConsumerCancelled, NackError, UnroutableError
 
 from strategy_client.buses.place import Place
 from strategy_client.buses.port import BusError, Delivery, IncomingMessage, OutgoingMessage
@@ -18,6 +19,12 @@ REPLY_S: Final = 5.0
 HEARTBEAT_S: Final = 10
 NOT_FOUND: Final = 404
 
+# Each failure is told by whoever asked, seldom; pika itself would log every try. A level that somebody has
+# set is left as it is.
+_of_pika = logging.getLogger("pika")
+if _of_pika.level == logging.NOTSET:
+    _of_pika.setLevel(logging.CRITICAL)
+
 
 class RabbitInbox:
     """One stream, read from a position that is kept here; nothing in it is used up by being read."""
@@ -28,12 +35,15 @@ class RabbitInbox:
         self._from: str | int = "next" if newest else "first"
         self._connection: pika.BlockingConnection | None = None
         self._came: list[IncomingMessage] = []
+        self._is_cancelled = False
 
     def receive(self, timeout_s: float) -> Sequence[IncomingMessage]:
         """Return the messages behind the last one."""
         try:
             connection = self._connection or self._connect()
             connection.process_data_events(timeout_s)
+            if self._is_cancelled and not self._came:
+                raise ConsumerCancelled("the server has removed the stream or our place in it")
         except (AMQPError, OSError) as error:
             self.close()
             raise BusError(f"{self._stream}: {_told(error)}") from error
@@ -51,10 +61,16 @@ class RabbitInbox:
 
     def _connect(self) -> pika.BlockingConnection:
         self._connection = pika.BlockingConnection(_parameters(self._place))
+        self._is_cancelled = False
         channel = self._connection.channel()
+        channel.add_on_cancel_callback(self._cancel)
         channel.basic_qos(prefetch_count=PREFETCH)
         channel.basic_consume(self._stream, self._take, arguments={"x-stream-offset": self._from})
         return self._connection
+
+    def _cancel(self, _frame: object) -> None:
+        # Without this a stream that is removed, or moved to another server, would be silent for ever.
+        self._is_cancelled = True
 
     def _take(self, channel: BlockingChannel, method: Any, properties: Any, body: bytes) -> None:
         # The server has refused the offset for any other kind of queue, which this would empty.

@@ -18,12 +18,14 @@ from strategy_client.audit.decoder import Recorded
 from strategy_client.audit.show import Event, Shown, Wish, find, first_time
 from strategy_client.audit.verdict import DIFFERS, UNVERIFIED, VERIFIED, Tally, Verdict
 from strategy_client.audit.verification import Verification, VerificationOptions
-from strategy_client.commands.console import err, out, reporting
-from strategy_client.commands.options import Ca, Certificate, Key, Target, TokenFile
+from strategy_client.commands.console import counted, err, out, reporting, tell
+from strategy_client.commands.options import Ca, Certificate, Key, Target, TokenFile, TransportName
 from strategy_client.configuration import ConfigurationError, Problem, did_you_mean
+from strategy_client.edge import write_time
 from strategy_client.events import Reason
 from strategy_client.predictor.channel import check_target
 from strategy_client.predictor.security import Security
+from strategy_client.predictor.transport import check_transport
 
 SAID: Final = ("BUY", "SELL", *(reason.value for reason in Reason))
 SHOWN_DIFFERENCES: Final = 20
@@ -63,6 +65,7 @@ def verify(
     certificate: Certificate = None,
     key: Key = None,
     token_file: TokenFile = None,
+    transport: TransportName = "auto",
 ) -> None:
     """Say whether a log is whole, and whether every signal in it comes out the same again.
 
@@ -77,6 +80,7 @@ def verify(
             Security(ca, certificate, key, token_file),
             [_anchor(text) for text in anchor or ()],
             tolerance,
+            check_transport(transport),
         )
         with _progress() as progress:
             verdict = Verification(options).run(progress)
@@ -84,7 +88,7 @@ def verify(
         sys.stdout.write(json.dumps(verdict.to_json(), indent=2) + "\n")
     else:
         for line in _lines(verdict):
-            out.print(line, soft_wrap=True)
+            tell(out, _printable(line))
     if verdict.code:
         raise typer.Exit(verdict.code)
 
@@ -120,12 +124,12 @@ def show(
             if as_json:
                 sys.stdout.write(json.dumps(_shown_json(each)) + "\n")
             else:
-                out.print(_shown(each), soft_wrap=True)
+                tell(out, _printable(_shown(each)))
             if isinstance(each, Shown):
                 counts[each.outcome.strategy_id, each.outcome.said] += 1
         if not as_json:
             for (strategy_id, said), count in sorted(counts.items(), key=lambda item: (item[0][0], -item[1])):
-                err.print(f"{strategy_id}: {said} {count:,}", soft_wrap=True)
+                tell(err, _printable(f"{strategy_id}: {said} {count:,}"))
             if not counts:
                 err.print("nothing of this kind in the log", soft_wrap=True)
 
@@ -204,27 +208,36 @@ def _lines(verdict: Verdict) -> Iterator[str]:
     for missing in verdict.missing:
         yield (
             f"MISSING model {missing.name} version {missing.version}, sha256 {missing.digest}: "
-            f"{missing.problem}; {missing.outcomes:,} answers hang on it, {missing.signals:,} of them signals"
+            f"{missing.problem}; what hangs on it: {counted(missing.outcomes, 'answer')}, "
+            f"of them {counted(missing.signals, 'signal')}"
         )
     for note in verdict.notes:
         yield f"NOTE    {note}"
     if verdict.being_written:
         yield "NOTE    the log is being written: this is what was there"
     yield (
-        f"{verdict.segments:,} segments, {verdict.lines:,} lines, {verdict.ticks:,} ticks, "
-        f"{verdict.dropped:,} ticks dropped when it was written"
+        f"{counted(verdict.segments, 'segment')}, {counted(verdict.lines, 'line')}, "
+        f"{counted(verdict.ticks, 'tick')}, {counted(verdict.dropped, 'tick')} dropped when it was written"
     )
     yield _tally("signals", verdict.signals)
     yield _tally("outcomes", verdict.outcomes)
     if verdict.shadows.total:
         yield _tally("shadows", verdict.shadows)
-    yield f"{verdict.rows:,} rows asked again, {verdict.features:,} of them worked out again from the ticks"
+    rows = f"{counted(verdict.rows, 'row')} asked again"
+    yield f"{rows}, {verdict.features:,} of them worked out again from the ticks"
     yield f"head {verdict.head}"
     yield {
         VERIFIED: "VERIFIED: everything comes out as it was recorded",
         DIFFERS: "NOT THE SAME: see above",
         UNVERIFIED: "NOTHING DIFFERS, but not everything could be verified: see above",
     }[verdict.code]
+
+
+def _printable(text: str) -> str:
+    # What stands in a log is somebody's: it must not write a line of its own here, nor move the cursor.
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _tally(name: str, tally: Tally) -> str:
@@ -241,7 +254,7 @@ def _shown(each: Shown | Event) -> str:
         return f"-- {each.text}" + (f" (written {at})" if each.at_ns else "")
     tick, outcome = each.tick, each.outcome
     parts = [
-        tick.tick.timestamp.isoformat(),
+        write_time(tick.tick.timestamp) or "no time",
         f"tick {tick.index}",
         f"{tick.tick.symbol or tick.tick.instrument_token} at {tick.tick.last_price}",
         f"{outcome.strategy_id}: {outcome.said}",
@@ -293,7 +306,7 @@ def _shown_json(each: Shown | Event) -> dict[str, Any]:
     )
     return {
         "tick": tick.index,
-        "timestamp": tick.tick.timestamp.isoformat(),
+        "timestamp": write_time(tick.tick.timestamp),
         "instrument_token": tick.tick.instrument_token,
         "price": str(tick.tick.last_price),
         "strategy_id": outcome.strategy_id,

@@ -7,11 +7,19 @@ from typing import Annotated, Final
 
 import typer
 
-from strategy_client.bindings import Binding, Unbound, Wanted, bind
+from strategy_client.binding import Binding, Unbound, Wanted, bind
 from strategy_client.commands.console import out, reporting
 from strategy_client.commands.findings import Finding, ModelFinding, Report, find_model
-from strategy_client.commands.options import Ca, Certificate, Key, Strategies, TokenFile, read_place
-from strategy_client.configuration import ConfigurationError, Problem
+from strategy_client.commands.options import (
+    Ca,
+    Certificate,
+    Key,
+    Strategies,
+    TokenFile,
+    TransportName,
+    read_place,
+)
+from strategy_client.configuration import ConfigurationError, Problem, StrategyConfig
 from strategy_client.events import Reason
 from strategy_client.executor import StrategyExecutor
 from strategy_client.factory import StrategyFactory
@@ -21,10 +29,14 @@ from strategy_client.predictor.client import InferenceClient
 from strategy_client.predictor.endpoints import Endpoints
 from strategy_client.predictor.security import Security
 from strategy_client.predictor.status import InferenceError
+from strategy_client.predictor.transport import Transport, check_transport
 from strategy_client.processors.limits import limits_of, shadow_of
 from strategy_client.processors.processor import LearnedProcessor
 from strategy_client.runner import StrategyRunner
 from strategy_client.shadow import shadow_id
+from strategy_client.sinks.fan_out import PAPER
+from strategy_client.sinks.opening import brokers_with_a_sink
+from strategy_client.sinks.unrouted import brokers_of_all, unrouted
 
 CHECK_TIMEOUT_S: Final = 5.0
 
@@ -35,16 +47,24 @@ def check(
         list[str] | None,
         typer.Option(metavar="ADDR", help="A sidecar: unix:/PATH or HOST:PORT; repeatable, each is asked."),
     ] = None,
+    sink: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[BROKER=]URL",
+            help="The sinks of the run: has each broker one? Repeatable; none is opened.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For a script: one JSON document.")] = False,
     ca: Ca = None,
     certificate: Certificate = None,
     key: Key = None,
     token_file: TokenFile = None,
+    transport: TransportName = "auto",
 ) -> None:
     """Say of each strategy whether it could run: configuration and, with --target, the model's contract.
 
-    Exit 0: all that is enabled could run. 1: a sidecar or a model is not as asked. 2: the configuration is
-    wrong, a line for each thing.
+    With --sink, warn of brokers whose signals would go nowhere. Exit 0: all that is enabled could run. 1: a
+    sidecar or a model is not as asked. 2: the configuration is wrong, a line for each thing.
     """
     with reporting():
         given = read_place(strategies)
@@ -57,9 +77,14 @@ def check(
         StrategyRunner(executors)
         described: Mapping[str, Mapping[str, Binding]] = {}
         if targets:
-            described = _describe(targets, wanted, Security(ca, certificate, key, token_file))
+            described = _describe(
+                targets, wanted, Security(ca, certificate, key, token_file), check_transport(transport)
+            )
         report = Report(
-            [_finding(each, wanted, described) for each in executors], given.problems, given.notes
+            [_finding(each, wanted, described) for each in executors],
+            given.problems,
+            (*given.notes, *_not_looked_at(given.strategies, sink or ())),
+            _without_sink(given.strategies, sink or ()),
         )
         if as_json:
             typer.echo(json.dumps(report.to_json(), indent=2))
@@ -69,18 +94,29 @@ def check(
             raise typer.Exit(1)
 
 
+def _without_sink(strategies: Sequence[StrategyConfig], sinks: Sequence[str]) -> Sequence[Problem]:
+    return unrouted(strategies, brokers_with_a_sink(sinks, brokers_of_all(strategies))) if sinks else ()
+
+
+def _not_looked_at(strategies: Sequence[StrategyConfig], sinks: Sequence[str]) -> Sequence[Problem]:
+    named = ", ".join(broker for broker in brokers_of_all(strategies) if broker != PAPER)
+    if sinks or not named:
+        return ()
+    return (Problem("--sink", f"not looked at; name the sinks of the run to see whether {named} has one"),)
+
+
 def _endpoints(executors: Sequence[StrategyExecutor]) -> list[str]:
     processors = [each.processor for each in executors if isinstance(each.processor, LearnedProcessor)]
     return [each.model.endpoint for each in processors if each.model.endpoint is not None]
 
 
 def _describe(
-    targets: Sequence[str], wanted: Sequence[Wanted], security: Security
+    targets: Sequence[str], wanted: Sequence[Wanted], security: Security, transport: Transport
 ) -> Mapping[str, Mapping[str, Binding]]:
     """Return the binding of each strategy and shadow, by target. Raises InferenceError if none answers."""
     described: dict[str, Mapping[str, Binding]] = {}
     errors: list[InferenceError] = []
-    with Endpoints(targets, security=security) as endpoints:
+    with Endpoints(targets, security=security, transport=transport) as endpoints:
         for client in endpoints.clients:
             try:
                 described[client.target] = _bind_all(client, wanted)

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import textwrap
 from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from strategy_client.configuration import ConfigurationError
+from strategy_client.configuration import ConfigurationError, HeldError
 from strategy_client.predictor.channel import TargetError
 from strategy_client.predictor.security import SecurityError
 from strategy_client.predictor.status import InferenceError
@@ -24,7 +25,13 @@ PIPED_WIDTH: Final = 120
 # Not narrower than a table needs where nobody looks at a terminal.
 # What a user wrote is shown as it is, be it [bold] or :x:.
 out = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
-err = Console(stderr=True, highlight=False, markup=False, emoji=False)
+err = Console(
+    stderr=True,
+    highlight=False,
+    markup=False,
+    emoji=False,
+    width=None if sys.stderr.isatty() else PIPED_WIDTH,
+)
 
 
 @contextlib.contextmanager
@@ -34,12 +41,29 @@ def reporting() -> Iterator[None]:
         yield
     except (ConfigurationError, BadFileError, BadLineError, TargetError, SecurityError) as error:
         fail(error, 2)
+    except HeldError as error:
+        # It passes: a service manager is to try again, as it does not where what is wrong stays wrong.
+        fail(error, 1)
     except OSError as error:
         fail(error, 2)
     except RecordingError as error:
         fail(error, 2)
     except (SidecarError, InferenceError, ReportError) as error:
         fail(error, 1)
+
+
+def tell(console: Console, text: str) -> None:
+    """Print a line; a terminal breaks it between words, and what is longer than its width not at all."""
+    lines = [text]
+    if console.is_terminal:
+        lines = textwrap.wrap(text, console.width, break_long_words=False, break_on_hyphens=False)
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def counted(count: int, one: str, several: str = "") -> str:
+    """Return a number and what it counts: 1 segment, 2 segments."""
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 
 def fail(error: Exception, code: int) -> NoReturn:

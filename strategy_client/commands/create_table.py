@@ -7,7 +7,7 @@ import typer
 from strategy_client.commands.console import out, reporting
 from strategy_client.commands.options import read_file
 from strategy_client.configuration import ConfigurationError, Problem
-from strategy_client.store.place import is_url
+from strategy_client.store.place import is_url, without_login
 
 
 def create_table(
@@ -24,7 +24,7 @@ def create_table(
     """Make the table that --strategies URL reads, and fill it from files; what stands in it stays."""
     with reporting():
         if not is_url(database):
-            text = f"expected a URL as sqlite:///strategies.db, came {database!r}"
+            text = f"expected a URL as sqlite:///strategies.db, came {without_login(database)!r}"
             raise ConfigurationError(Problem("", text))
         strategies = read_file(source).strategies if source is not None else ()
         try:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from strategy_client.bindings import Binding, Bound, Wanted
+from strategy_client.binding import Binding, Bound, Wanted
 from strategy_client.configuration import Problem, StrategyConfig
 from strategy_client.events import Reason
 from strategy_client.processors.limits import ModelLimits
@@ -138,11 +138,15 @@ def _too_old(age_days: float | None, limits: ModelLimits) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All findings; `left_out` is disabled and wrong, `notes` are what was taken and means nothing to us."""
+    """All findings; `left_out` is disabled and wrong, `notes` are what was taken and means nothing to us.
+
+    `warnings` are what a run would do, and hardly anybody means.
+    """
 
     findings: Sequence[Finding]
     left_out: Sequence[Problem] = ()
     notes: Sequence[Problem] = field(default_factory=tuple)
+    warnings: Sequence[Problem] = ()
 
     @property
     def is_ready(self) -> bool:
@@ -156,6 +160,7 @@ class Report:
             "strategies": [each.to_json() for each in self.findings],
             "left_out": [{"place": each.place, "text": each.text} for each in self.left_out],
             "notes": [{"place": each.place, "text": each.text} for each in self.notes],
+            "warnings": [{"place": each.place, "text": each.text} for each in self.warnings],
         }
 
     def to_table(self) -> RenderableType:
@@ -169,6 +174,7 @@ class Report:
         lines = [
             *(f"left out, as it is disabled: {problem}" for problem in self.left_out),
             *(f"note: {note}" for note in self.notes),
+            *(f"warning: {warning}" for warning in self.warnings),
         ]
         return Group(*parts, *([""] if lines else []), *lines)
 

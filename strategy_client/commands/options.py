@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -24,6 +24,16 @@ Targets = Annotated[
         "--target", help="Address of a sidecar, unix:/PATH or HOST:PORT; repeatable, the preferred one first."
     ),
 ]
+TransportName = Annotated[
+    str,
+    typer.Option(
+        "--transport",
+        metavar="auto|grpcio|h2",
+        help="What carries the calls; auto: h2 where the target is local and tickserve\\[fast] is installed.",
+    ),
+]
+# The least that is still a time; the most is for all budgets the same.
+MIN_DEADLINE_MS: Final = 0.001
 # How the sidecar at the target is spoken to.
 Ca = Annotated[
     Path | None,

@@ -8,11 +8,23 @@ from typing import Annotated, Any
 import typer
 
 from strategy_client.commands.console import out, progress_of, reporting
-from strategy_client.commands.options import Ca, Certificate, Key, Strategies, Targets, TokenFile, read_file
+from strategy_client.commands.options import (
+    MIN_DEADLINE_MS,
+    Ca,
+    Certificate,
+    Key,
+    Strategies,
+    Targets,
+    TokenFile,
+    TransportName,
+    read_file,
+)
 from strategy_client.commands.report import report_run
-from strategy_client.configuration import ConfigurationError, Problem, TicksConfig
+from strategy_client.configuration import MAX_DEADLINE_MS, ConfigurationError, Problem, TicksConfig
 from strategy_client.predictor.channel import check_target
 from strategy_client.predictor.security import Security
+from strategy_client.predictor.transport import check_transport
+from strategy_client.recording.folder_lock import FolderLock
 from strategy_client.recording.table import summary_table
 from strategy_client.replay.replacement import Replacement
 from strategy_client.replay.session import DEADLINE_MS, Replay, ReplayOptions
@@ -40,7 +52,11 @@ def replay(
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many ticks.")] = None,
     deadline_ms: Annotated[
         float | None,
-        typer.Option(min=0.001, help=f"The budget of one tick; {DEADLINE_MS:g}, so that nothing is late."),
+        typer.Option(
+            min=MIN_DEADLINE_MS,
+            max=MAX_DEADLINE_MS,
+            help=f"The budget of one tick; {DEADLINE_MS:g}, so that nothing is late.",
+        ),
     ] = None,
     replaced: Annotated[
         list[str] | None,
@@ -68,6 +84,7 @@ def replay(
     certificate: Certificate = None,
     key: Key = None,
     token_file: TokenFile = None,
+    transport: TransportName = "auto",
 ) -> None:
     """Run recorded ticks through strategies; without --target, with a sidecar started for it."""
     with reporting():
@@ -88,6 +105,7 @@ def replay(
             out=out_folder,
             targets=[check_target(each) for each in target or ()],
             security=Security(ca, certificate, key, token_file),
+            transport=check_transport(transport),
             models=models,
             speed=_speed(speed),
             window=_window(window, speed, deadline_ms),
@@ -99,10 +117,12 @@ def replay(
             strict=strict,
             audit=audit,
         )
-        with progress_of(limit) as progress:
-            summary = Replay(options).run(progress)
-        out.print(summary_table(summary), soft_wrap=not out.is_terminal)
-        report_run(out_folder)
+        run = Replay(options)
+        with FolderLock(out_folder):
+            with progress_of(limit) as progress:
+                summary = run.run(progress)
+            out.print(summary_table(summary), soft_wrap=not out.is_terminal)
+            report_run(out_folder)
 
 
 def _speed(text: str) -> float | None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from rich.console import Console
 
 from strategy_client.commands.console import err, out, reporting
 from strategy_client.recording.file_names import OUTCOMES, REPORT
@@ -22,18 +23,18 @@ def report(
 ) -> None:
     """Draw a session on one page by itself: signals, probabilities, reasons, latency, versions."""
     with reporting():
-        _draw(folder, out_file or folder / REPORT, title)
+        _draw(folder, out_file or folder / REPORT, title, out)
 
 
-def report_run(folder: Path, max_bytes: int | None = None) -> None:
+def report_run(folder: Path, max_bytes: int | None = None, shown: Console = out) -> None:
     """Draw a run that has ended, into its own folder. What is in the way of that is told, and fails no run.
 
-    Of more than `max_bytes` of outcomes nothing is drawn: None is no bound.
+    Of more than `max_bytes` of outcomes nothing is drawn: None is no bound. `shown` is told the page's path.
     """
     try:
         size = (folder / OUTCOMES).stat().st_size
         if max_bytes is None or size <= max_bytes:
-            _draw(folder, folder / REPORT, None)
+            _draw(folder, folder / REPORT, None, shown)
         else:
             text = f"{size / MIB:,.0f} MiB of outcomes; draw it by `strategy-client report {folder}`"
             err.print(f"strategy-client: no {REPORT} yet: {text}", soft_wrap=True)
@@ -41,6 +42,6 @@ def report_run(folder: Path, max_bytes: int | None = None) -> None:
         err.print(f"strategy-client: no {REPORT}: {error}", soft_wrap=True)
 
 
-def _draw(folder: Path, path: Path, title: str | None) -> None:
+def _draw(folder: Path, path: Path, title: str | None, shown: Console) -> None:
     write_report(read_recording(folder), path, title or f"Session {folder.resolve().name}")
-    out.print(str(path), soft_wrap=True)
+    shown.print(str(path), soft_wrap=True)

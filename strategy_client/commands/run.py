@@ -9,16 +9,26 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final
 
 import typer
+from rich.console import Console
 from rich.live import Live
 
-from strategy_client.commands.console import err, out, reporting
-from strategy_client.commands.options import Ca, Certificate, Key, Strategies, TokenFile, find_beside
+from strategy_client.commands.console import counted, err, out, reporting
+from strategy_client.commands.options import (
+    MIN_DEADLINE_MS,
+    Ca,
+    Certificate,
+    Key,
+    Strategies,
+    TokenFile,
+    TransportName,
+    find_beside,
+)
+from strategy_client.commands.process_signals import Reload, Stop
 from strategy_client.commands.report import report_run
-from strategy_client.configuration import ConfigurationError, Problem, TicksConfig
+from strategy_client.configuration import MAX_DEADLINE_MS, ConfigurationError, Problem, TicksConfig
 from strategy_client.live.closing import closing_lines, summarise_live
 from strategy_client.live.metrics import health_page, metrics_page, ready_page
 from strategy_client.live.prepared_factory import PreparedFactory
@@ -31,8 +41,10 @@ from strategy_client.live.table import Rate, headline, live_table
 from strategy_client.live.view import View
 from strategy_client.predictor.channel import TargetError, check_target
 from strategy_client.predictor.security import Security, SecurityError
+from strategy_client.predictor.transport import check_transport
+from strategy_client.recording.folder_lock import FolderLock
 from strategy_client.recording.table import summary_table
-from strategy_client.sinks import open_fan_out
+from strategy_client.sinks import open_fan_out, writes_to_standard_output
 from strategy_client.sources import open_source
 from strategy_client.sources.bad_line import BadFileError, BadLines
 from strategy_client.store import StrategySet, open_store
@@ -44,7 +56,6 @@ LINE_EVERY_S: Final = 30.0
 SWITCH_INTERVAL_S: Final = 0.0005
 # A stop must not take long: what grew beyond this is drawn by `strategy-client report`.
 MAX_REPORTED_MIB: Final = 64
-STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 def default_target() -> str:
@@ -84,7 +95,9 @@ def run(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Serve /metrics, /healthz and /readyz, as on 127.0.0.1:9102."),
     ] = None,
-    deadline_ms: Annotated[float, typer.Option(min=0.001, help="The budget of one tick.")] = DEADLINE_MS,
+    deadline_ms: Annotated[
+        float, typer.Option(min=MIN_DEADLINE_MS, max=MAX_DEADLINE_MS, help="The budget of one tick.")
+    ] = DEADLINE_MS,
     max_tick_age_ms: Annotated[
         float, typer.Option(min=0, help="No signal comes of a tick that waited longer; 0: of any age.")
     ] = MAX_TICK_AGE_MS,
@@ -110,6 +123,7 @@ def run(
     certificate: Certificate = None,
     key: Key = None,
     token_file: TokenFile = None,
+    transport: TransportName = "auto",
 ) -> None:
     """Run strategies over live ticks, until the feed ends or SIGINT or SIGTERM; SIGHUP reads them again."""
     flags: dict[str, Any] = {
@@ -123,12 +137,14 @@ def run(
     }
     _log_with_times()
     with reporting(), ExitStack() as stack:
+        reload = stack.enter_context(Reload())
         problems: list[Problem] = []
         options = None
         with _collecting(problems):
             options = LiveOptions(
                 targets=[check_target(each) for each in target or [default_target()]],
                 security=Security(ca, certificate, key, token_file),
+                transport=check_transport(transport),
                 deadline_ms=deadline_ms,
                 max_tick_age_ms=max_tick_age_ms or None,
                 max_behind_s=max_behind_s or None,
@@ -160,13 +176,16 @@ def run(
         with _collecting(problems):
             feed = open_source(source, columns, tokens, bad)
             stack.callback(feed.close)
-        fan_out = None
+        fan_out, shown = None, out
         with _collecting(problems):
             fan_out = stack.enter_context(open_fan_out(sink)) if sink else None
+            shown = err if sink and writes_to_standard_output(sink) else out
         if problems or options is None:
             raise ConfigurationError(*problems)
         for problem in running.problems:
             err.print(f"strategy-client: left out, as it is disabled: {problem}", soft_wrap=True)
+        if out_folder is not None:
+            stack.enter_context(FolderLock(out_folder))
         live = LiveRun(
             options,
             RunningStrategies(store, running, factory),
@@ -175,59 +194,36 @@ def run(
             bad=bad,
             fan_out=fan_out,
         )
-        stop = _Stop(live)
-        stack.enter_context(stop)
+        stop = stack.enter_context(Stop())
         views.append(live.view)
         with live:
+            reload.begin(live)
             if server is not None:
                 stack.enter_context(server)
                 with _going_on(live):
                     err.print(f"metrics on http://{server.address}/metrics", soft_wrap=True)
-            sys.setswitchinterval(SWITCH_INTERVAL_S)
-            _watch(live, stop)
-        _finish(live)
+            _watch(live, stop, shown)
+        _finish(live, shown)
 
 
-class _Stop:
-    """Says which signal has asked for the end, 0 for none; a second one ends the process at once.
-
-    SIGHUP has the configuration read again.
-    """
-
-    def __init__(self, live: LiveRun) -> None:
-        self.asked = 0
-        self._live = live
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in STOPPING:
-            self._before[number] = signal.signal(number, self._stop)
-        self._before[signal.SIGHUP] = signal.signal(
-            signal.SIGHUP, lambda _number, _frame: self._live.reload()
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _stop(self, number: int, _frame: FrameType | None) -> None:
-        if self.asked:
-            os._exit(128 + number)
-        self.asked = number
-
-
-def _watch(live: LiveRun, stop: _Stop) -> None:
+def _watch(live: LiveRun, stop: Stop, shown: Console) -> None:
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     count = len(live.runner.executors)
     with _going_on(live):
         instruments = len(live.runner.instruments)
-        err.print(f"{count} strategies on {instruments} instruments; end with SIGINT or SIGTERM")
-        (_watch_table if out.is_terminal else _watch_lines)(live, stop)
+        running = f"{counted(count, 'strategy', 'strategies')} on {counted(instruments, 'instrument')}"
+        err.print(f"{running}; end with SIGINT or SIGTERM", soft_wrap=True)
+        # A table among the signals on one terminal could not be read, and neither could they.
+        if shown.is_terminal and not (shown is err and out.is_terminal):
+            _watch_table(live, stop, shown)
+        else:
+            _watch_lines(live, stop)
     while not stop.asked and not live.wait(SHOW_EVERY_S):
         pass
     if stop.asked:
         with _going_on(live):
-            err.print(f"{signal.Signals(stop.asked).name}: stopping; a second signal ends it at once")
+            name = signal.Signals(stop.asked).name
+            err.print(f"{name}: stopping; a second signal ends it at once", soft_wrap=True)
 
 
 @contextmanager
@@ -240,14 +236,14 @@ def _going_on(live: LiveRun) -> Iterator[None]:
         live.journal.problem("display", f"nothing more is shown: {error!r}", error=error)
 
 
-def _watch_table(live: LiveRun, stop: _Stop) -> None:
+def _watch_table(live: LiveRun, stop: Stop, shown: Console) -> None:
     rate = Rate()
-    with Live(console=out, auto_refresh=False, transient=True) as shown, _logging_above():
+    with Live(console=shown, auto_refresh=False, transient=True) as table, _logging_above():
         while not stop.asked and not live.wait(SHOW_EVERY_S):
-            shown.update(live_table(live.view, rate), refresh=True)
+            table.update(live_table(live.view, rate), refresh=True)
 
 
-def _watch_lines(live: LiveRun, stop: _Stop) -> None:
+def _watch_lines(live: LiveRun, stop: Stop) -> None:
     rate, line_at_s = Rate(), LINE_EVERY_S
     while not stop.asked and not live.wait(SHOW_EVERY_S):
         if live.view.seconds >= line_at_s:
@@ -255,7 +251,7 @@ def _watch_lines(live: LiveRun, stop: _Stop) -> None:
             err.print(headline(live.view, rate), soft_wrap=True)
 
 
-def _finish(live: LiveRun) -> None:
+def _finish(live: LiveRun, shown: Console) -> None:
     summary = summarise_live(live.view, live.bad, live.files)
     if "summary" in live.files:
         text = json.dumps(summary.to_json(), indent=2) + "\n"
@@ -263,11 +259,11 @@ def _finish(live: LiveRun) -> None:
             live.files["summary"].write_text(text, encoding="utf-8")
         except OSError as error:
             live.journal.problem("recording", f"{live.files['summary']}: {error.strerror}")
-    out.print(summary_table(summary), soft_wrap=not out.is_terminal)
+    shown.print(summary_table(summary), soft_wrap=not shown.is_terminal)
     for line in closing_lines(live.view):
-        out.print(line, soft_wrap=True)
+        shown.print(line, soft_wrap=True)
     if "summary" in live.files:
-        report_run(live.files["summary"].parent, MAX_REPORTED_MIB * MIB)
+        report_run(live.files["summary"].parent, MAX_REPORTED_MIB * MIB, shown)
     if live.failed:
         raise typer.Exit(1)
 

@@ -9,10 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from strategy_client.bindings import Binding, Bindings, Unbound, Wanted
-from strategy_client.configuration import ConfigurationError, Problem, StrategyConfig, did_you_mean
+from strategy_client.binding import Binding, Unbound, Wanted
+from strategy_client.configuration import (
+    ConfigurationError,
+    EmissionConfig,
+    Problem,
+    StrategyConfig,
+    did_you_mean,
+)
 from strategy_client.drop_in.options import OWN_NAMES, DropInOptions, read_parameters, split_parameters
 from strategy_client.drop_in.processor import DropInProcessor, LearnedDropInProcessor
+from strategy_client.drop_in.shared_bindings import OwnBinding
 from strategy_client.drop_in.shared_client import SharedClient, acquire, release
 from strategy_client.drop_in.signal_result import SignalClass, read_signal_class
 from strategy_client.events import Reason, SignalResult
@@ -108,7 +115,9 @@ def _create(
         text = text if text.startswith(FAILED_TO_LOAD) else f"{FAILED_TO_LOAD} {model!r}: {text}"
         raise ValueError(text) from error
     make_runner = partial(_runner, made, processor, RunnerOptions(), None)
-    return DropInProcessor(made.strategy_id, processor, make_runner, options, signal_class)
+    return DropInProcessor(
+        made.strategy_id, processor, make_runner, options, signal_class, emission=made.emission
+    )
 
 
 def _processor(strategy_type: str, parameters: Mapping[str, Any]) -> StrategyProcessor:
@@ -142,48 +151,42 @@ def _learned(
         shared = acquire(target, security)
     except (TargetError, SecurityError) as error:
         raise ConfigurationError(Problem("endpoint", str(error))) from error
-    bindings = Bindings([Wanted(config.strategy_id, processor.model, processor.features)], shared.describe)
+    own = shared.bindings.join(Wanted(config.strategy_id, processor.model, processor.features))
 
     def give_back() -> None:
-        # Whoever drops the last reference may be any thread, even one that this would wait for.
-        def close() -> None:
-            bindings.close()
-            release(target, security)
-
-        if threading.current_thread() is threading.main_thread():
-            close()
-        else:
-            threading.Thread(target=close, name="tickserve-drop-in-close").start()
+        own.leave()
+        release(target, security)
 
     try:
-        _bind(config.strategy_id, processor, bindings, shared)
+        _bind(processor, own, shared)
     except BaseException:
         give_back()
         raise
     budget = RunnerOptions(deadline_ms=options.deadline_ms)
-    make_runner = partial(_runner, config, processor, budget, (shared, bindings))
+    make_runner = partial(_runner, config, processor, budget, (shared, own))
     return LearnedDropInProcessor(
         config.strategy_id,
         processor,
         make_runner,
         options,
         signal_class,
-        bindings=bindings,
+        emission=config.emission,
+        binding=own,
         release=give_back,
     )
 
 
-def _bind(strategy_id: str, processor: LearnedProcessor, bindings: Bindings, shared: SharedClient) -> None:
+def _bind(processor: LearnedProcessor, own: OwnBinding, shared: SharedClient) -> None:
     reached = shared.wait_reached()
-    bindings.start()
+    own.start()
     if not reached:
         return
     # A sidecar that has only just begun may not have looked at its models yet.
     pause = threading.Event()
-    while _may_come(bindings.of(strategy_id)) and not shared.ready and shared.wait_left_s() > 0:
+    while _may_come(own.now) and not shared.ready and shared.wait_left_s() > 0:
         pause.wait(LOOK_AGAIN_S)
-        bindings.refresh()
-    binding = bindings.of(strategy_id)
+        own.refresh()
+    binding = own.now
     if not isinstance(binding, Unbound):
         if binding.meanings is not None:
             processor.bind(binding.meanings)
@@ -202,14 +205,16 @@ def _runner(
     config: StrategyConfig,
     processor: StrategyProcessor,
     options: RunnerOptions,
-    asks: tuple[SharedClient, Bindings] | None,
+    asks: tuple[SharedClient, OwnBinding] | None,
     token: int,
 ) -> StrategyRunner:
-    executor = StrategyExecutor(processor, replace(config, instrument_tokens=(token,)))
+    # What goes out is known only where the other runner's class has taken it: DropInProcessor has the rules.
+    inner = replace(config, instrument_tokens=(token,), emission=EmissionConfig())
+    executor = StrategyExecutor(processor, inner)
     if asks is None:
         return StrategyRunner([executor], options=options)
-    shared, bindings = asks
-    return StrategyRunner([executor], shared, bindings, options)
+    shared, own = asks
+    return StrategyRunner([executor], shared, own, options)
 
 
 def _default_target() -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from strategy_client.configuration import ConfigurationError, Problem, did_you_mean
+from strategy_client.configuration import MAX_DEADLINE_MS, ConfigurationError, Problem, did_you_mean
 from strategy_client.drop_in.foreign_tick import Zones
 from strategy_client.factory import StrategyFactory
 from strategy_client.processors.parameter import number, read_options, text
@@ -29,7 +29,11 @@ class DropInOptions:
 
     strategy_id: str | None = text()
     signal_result: str | None = text()
-    deadline_ms: float = number(50.0, expected="a number above 0", fits=lambda value: value > 0)
+    deadline_ms: float = number(
+        50.0,
+        expected=f"a number above 0, {MAX_DEADLINE_MS:.0f} at most",
+        fits=lambda value: 0 < value <= MAX_DEADLINE_MS,
+    )
     timezone: str | None = text()
     utc_means: str | None = text()
     max_tick_age_s: float = number(0.0, expected="a number from 0", fits=lambda value: value >= 0)

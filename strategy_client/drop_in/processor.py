@@ -5,6 +5,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import copy
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -12,15 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from strategy_client.bindings import Bindings, Bound
+from strategy_client.binding import Bound
+from strategy_client.configuration import EmissionConfig, is_interrupt, name_error
 from strategy_client.drop_in.foreign_tick import NO_TOKEN, ForeignTick, read_tick
 from strategy_client.drop_in.journal import Journal
 from strategy_client.drop_in.options import DropInOptions
+from strategy_client.drop_in.shared_bindings import OwnBinding
 from strategy_client.drop_in.signal_result import SignalClass, as_result
+from strategy_client.emission import Emission
 from strategy_client.events import MarketTick, NoSignal, Outcome, Reason, Signal
+from strategy_client.pending import PendingTick
 from strategy_client.processors.model import ModelReference
 from strategy_client.processors.processor import LearnedProcessor, StrategyProcessor
-from strategy_client.runner import PendingTick, StrategyRunner
+from strategy_client.runner import StrategyRunner
 
 NS_PER_S = 1_000_000_000
 _live: "weakref.WeakSet[DropInProcessor]" = weakref.WeakSet()
@@ -39,7 +44,8 @@ class DropInProcessor:
     Each instrument has a history of its own in here, however many the strategy's executor mixes in the
     one that it hands over. None means no signal; `last_outcome` says why, `outcomes` counts each side and
     each reason, and a log line tells of a reason that begins or ends. `duration_ns` is the time that
-    `calls` calls took together. `make_runner` makes the loop of one instrument, by its token.
+    `calls` calls took together. `make_runner` makes the loop of one instrument, by its token. It lets all
+    signals out: `emission` is kept here, where it is known whether `signal_class` has taken one.
     """
 
     def __init__(
@@ -49,6 +55,8 @@ class DropInProcessor:
         make_runner: Callable[[int], StrategyRunner],
         options: DropInOptions,
         signal_class: SignalClass,
+        *,
+        emission: EmissionConfig,
     ) -> None:
         self.strategy_id = strategy_id
         self.last_outcome: Outcome | None = None
@@ -60,7 +68,9 @@ class DropInProcessor:
         self._max_age_s = options.max_tick_age_s
         self._zones = options.zones
         self._signal_class = signal_class
+        self._rules = emission
         self._runners: dict[int, StrategyRunner] = {}
+        self._emissions: dict[int, Emission] = {}
         self._journal = Journal(strategy_id)
         with _live_lock:
             _live.add(self)
@@ -140,12 +150,20 @@ class DropInProcessor:
     def _conclude(self, begun: "_Begun") -> Any:
         outcome = begun.finish()
         result = None
+        before = self._emissions.get(outcome.instrument_token) or Emission()
+        emission = copy(before)
+        outcome = emission.pass_on(outcome, self._rules)
         if isinstance(outcome, Signal):
             try:
                 result = as_result(outcome, self._signal_class)
-            except Exception as error:  # noqa: BLE001 - a class of theirs may check what it is given, and raise anything
-                text = f"signal_result raised {type(error).__name__}: {error}"
+            except BaseException as error:
+                # A class of theirs may check what it is given, and raise anything: nothing has gone out.
+                if is_interrupt(error):
+                    raise
+                emission = before
+                text = f"signal_result raised {name_error(error)}"
                 outcome = self._no_signal(outcome, Reason.INVALID_SIGNAL, text)()
+        self._emissions[outcome.instrument_token] = emission
         self.last_outcome = outcome
         self.outcomes[outcome.signal_type if isinstance(outcome, Signal) else outcome.reason.value] += 1
         self._journal.note(outcome)
@@ -175,8 +193,8 @@ class _Begun:
 class LearnedDropInProcessor(DropInProcessor):
     """A drop-in that asks a model; the other runner takes it as ML-capable by its three further methods.
 
-    `release` gives back what `bindings` and the runners ask through; it is called once, by `close`, when
-    this object is no longer used, or at the end of the process.
+    `release` gives back `binding` and what the runners ask through; it is called once, by `close`, or on a
+    thread of its own when this object is no longer used.
     """
 
     def __init__(
@@ -187,26 +205,29 @@ class LearnedDropInProcessor(DropInProcessor):
         options: DropInOptions,
         signal_class: SignalClass,
         *,
-        bindings: Bindings,
+        emission: EmissionConfig,
+        binding: OwnBinding,
         release: Callable[[], None],
     ) -> None:
-        super().__init__(strategy_id, processor, make_runner, options, signal_class)
+        super().__init__(strategy_id, processor, make_runner, options, signal_class, emission=emission)
         self._learned = processor
-        self._bindings = bindings
+        self._binding = binding
         self._begun: _Begun | None = None
         self._row: NDArray[np.float32] | None = None
-        self._finalize = weakref.finalize(self, release)
+        self._release = release
+        self._finalize = weakref.finalize(self, _release_elsewhere, release)
+        # Until then the client is open; at the end of the process it is closed with all others.
+        self._finalize.atexit = False
 
     @property
     def model(self) -> ModelReference | None:
         """The model, while it is there and its contract is this strategy's; None otherwise."""
-        bound = isinstance(self._bindings.of(self.strategy_id), Bound)
-        return self._learned.model if bound else None
+        return self._learned.model if isinstance(self._binding.now, Bound) else None
 
     def load_model(self) -> bool:
         """Look once more for the model; False where it is not there now, which is no reason to give up."""
         if self.model is None:
-            self._bindings.refresh()
+            self._binding.refresh()
         return self.model is not None
 
     def process_tick(self, tick: ForeignTick, history: Sequence[ForeignTick]) -> Any:
@@ -229,7 +250,7 @@ class LearnedDropInProcessor(DropInProcessor):
         begun = self._begun = self._taken(tick, history)
         questions = begun.pending.sheet.questions() if begun.pending is not None else []
         if questions:
-            self._row = questions[0].features[0].copy()
+            self._row = questions[0].features[0]
         else:
             self._row = np.full(len(self._learned.features), np.nan, dtype=np.float32)
         return self._row.copy()
@@ -249,7 +270,8 @@ class LearnedDropInProcessor(DropInProcessor):
         if self._row is None or not np.array_equal(row, self._row, equal_nan=True):
             ours = read_tick(begun.tick, self._zones, began_ns)
             text = f"expected the row of extract_features, came {row.tolist()}"
-            begun.finish()
+            if begun.pending is not None and begun.pending.answers is not None:
+                begun.pending.answers.result()  # settles the question; there is no signal that could go out
             begun = _Begun(begun.tick, None, self._no_signal(ours, Reason.CONTRACT_MISMATCH, text))
         result = self._conclude(begun)
         self._timed(began_ns)
@@ -258,7 +280,8 @@ class LearnedDropInProcessor(DropInProcessor):
     def close(self) -> None:
         """Give the client back; the last strategy of an endpoint closes it. May be called twice."""
         super().close()
-        self._finalize()
+        if self._finalize.detach() is not None:
+            self._release()
 
     def _taken(self, tick: ForeignTick, history: Sequence[ForeignTick]) -> _Begun:
         if self._begun is not None:
@@ -268,3 +291,9 @@ class LearnedDropInProcessor(DropInProcessor):
             self._conclude(self._begun)
             self._begun = None
         return self._begin(tick, history)
+
+
+def _release_elsewhere(release: Callable[[], None]) -> None:
+    # Whatever thread dropped the last reference or collects garbage may hold a lock that is wanted for this,
+    # or be one that is waited for.
+    threading.Thread(target=release, name="tickserve-drop-in-close").start()

@@ -1,11 +1,13 @@
 """One client a sidecar, shared by all drop-ins of this process that ask it."""
 
+import atexit
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from strategy_client.drop_in.shared_bindings import SharedBindings
 from strategy_client.events import Reason
 from strategy_client.predictor.channel import check_target
 from strategy_client.predictor.client import InferenceClient
@@ -26,7 +28,7 @@ Key = tuple[str, Security]
 class SharedClient:
     """A `Predictor` for any number of threads, and until when a start waits for its sidecar.
 
-    `ready` is what the sidecar last said.
+    `bindings` are those of all strategies that hold it; `ready` is what the sidecar last said.
     """
 
     target: str
@@ -35,6 +37,10 @@ class SharedClient:
     ready: bool = False
     # Endpoints takes questions from one thread at a time; sending never blocks.
     _sending: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    bindings: SharedBindings = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.bindings = SharedBindings(self.describe)
 
     def submit(self, questions: Sequence[Question], deadline_ns: int) -> PendingAnswers:
         """Send the questions as one request and return at once; see `port.Predictor`."""
@@ -42,7 +48,8 @@ class SharedClient:
             return self.client.submit(questions, deadline_ns)
 
     def close(self) -> None:
-        """Close the client; `release` does so when nobody holds it."""
+        """Stop renewing and close the client; `release` does so when nobody holds it."""
+        self.bindings.close()
         self.client.close()
 
     def wait_reached(self) -> bool:
@@ -111,3 +118,12 @@ def release(target: str, security: Security) -> None:
             return
         del _shares[target, security]
     share.client.close()
+
+
+@atexit.register
+def _close_all() -> None:
+    # The other runner closes nothing.
+    with _lock:
+        shares = list(_shares.values())
+    for share in shares:
+        share.client.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from strategy_client.features.run import RunStream
 from strategy_client.features.window import SlidingFold, sliding_fold
 
 
@@ -56,7 +57,7 @@ class BreakoutDown:
         return _batch(prices, self.ticks_before, np.minimum, -1.0)
 
 
-class BreakoutStream:
+class BreakoutStream(RunStream):
     """The extreme of the ticks before, and the current price."""
 
     __slots__ = ("_price", "_sign", "_ticks_before")

@@ -1,11 +1,13 @@
 """Features of the price itself: its value, its distance from the mean, the number of ticks at hand."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from strategy_client.features.run import RunStream
 from strategy_client.features.window import SlidingMoments, sliding_moments
 
 
@@ -24,7 +26,7 @@ class Price:
         return prices.copy()
 
 
-class PriceStream:
+class PriceStream(RunStream):
     """The last price."""
 
     __slots__ = ("_price",)
@@ -39,6 +41,12 @@ class PriceStream:
     def value(self) -> float:
         """Return it; NaN before the first."""
         return self._price
+
+    def run(self, prices: Sequence[float]) -> list[float]:
+        """Return the prices."""
+        if prices:
+            self._price = prices[-1]
+        return list(prices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,7 @@ class HistoryLength:
         return np.minimum(np.arange(1, len(prices) + 1, dtype=np.float64), self.limit)
 
 
-class HistoryLengthStream:
+class HistoryLengthStream(RunStream):
     """A count that stops at its limit."""
 
     __slots__ = ("_count", "_limit")
@@ -102,7 +110,7 @@ class ZScore:
         return scores
 
 
-class ZScoreStream:
+class ZScoreStream(RunStream):
     """The z-score with its parts."""
 
     __slots__ = ("_moments", "_price")
@@ -125,3 +133,12 @@ class ZScoreStream:
         """Return the z-score; 0 where all prices are equal, NaN before the window is full."""
         reference, offset, std = self._moments.value()
         return ((self._price - reference) - offset) / std if std else 0.0
+
+    def run(self, prices: Sequence[float]) -> list[float]:
+        """Return the z-score at each of the next prices."""
+        if prices:
+            self._price = prices[-1]
+        return [
+            ((price - reference) - offset) / std if std else 0.0
+            for price, (reference, offset, std) in zip(prices, self._moments.run(prices), strict=True)
+        ]

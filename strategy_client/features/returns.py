@@ -1,13 +1,16 @@
 """Features of returns. A one-tick return is (price - previous) / previous."""
 
+import itertools
 import math
 import operator
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from strategy_client.features.run import RunStream
 from strategy_client.features.window import (
     SlidingFold,
     SlidingMoments,
@@ -37,7 +40,7 @@ class Return:
         return changes
 
 
-class ReturnStream:
+class ReturnStream(RunStream):
     """The last n prices."""
 
     __slots__ = ("_prices", "_window")
@@ -62,6 +65,18 @@ class ReturnStream:
         oldest = prices[0]
         return (prices[-1] - oldest) / oldest
 
+    def run(self, prices: Sequence[float]) -> list[float]:
+        """Return the change at each of the next prices."""
+        known = [*self._prices, *prices]
+        self._prices.extend(prices)
+        missing = max(0, min(self._window - 1 - (len(known) - len(prices)), len(prices)))
+        first = len(known) - len(prices) + missing - (self._window - 1)
+        changes = [
+            (price - oldest) / oldest
+            for oldest, price in zip(known[first:], known[first + self._window - 1 :], strict=False)
+        ]
+        return [math.nan] * missing + changes
+
 
 @dataclass(frozen=True, slots=True)
 class Volatility:
@@ -83,7 +98,7 @@ class Volatility:
         return volatilities
 
 
-class VolatilityStream:
+class VolatilityStream(RunStream):
     """Moments of the one-tick returns."""
 
     __slots__ = ("_moments", "_previous")
@@ -102,6 +117,16 @@ class VolatilityStream:
     def value(self) -> float:
         """Return the volatility; NaN before the window is full."""
         return self._moments.value()[2]
+
+    def run(self, prices: Sequence[float]) -> list[float]:
+        """Return the volatility at each of the next prices."""
+        if not prices:
+            return []
+        known = prices if self._previous is None else [self._previous, *prices]
+        self._previous = prices[-1]
+        returns = [(price - previous) / previous for previous, price in itertools.pairwise(known)]
+        volatilities = [std for _, _, std in self._moments.run(returns)]
+        return volatilities if len(volatilities) == len(prices) else [math.nan, *volatilities]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +150,7 @@ class MeanAbsReturn:
         return means
 
 
-class MeanAbsReturnStream:
+class MeanAbsReturnStream(RunStream):
     """Sum of the sizes of the one-tick returns."""
 
     __slots__ = ("_count", "_previous", "_sum")

@@ -10,13 +10,16 @@ the same order, so they agree bit for bit, over any length of run.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+# What is beyond a float is infinite, or no number, as it is where values come one at a time, without a word.
+BEYOND_FLOATS: Final[Mapping[str, Any]] = {"over": "ignore", "invalid": "ignore"}
 
 
 class SlidingFold:
@@ -53,11 +56,12 @@ class SlidingFold:
 def sliding_fold(values: Floats, length: int, join: np.ufunc) -> Floats:
     """Return the fold of each window, shape (n,): entry i is over the `length` values up to i, else NaN."""
     blocks = _blocks(values, length)
-    heads = join.accumulate(blocks, axis=0)
-    tails = join.accumulate(blocks[::-1], axis=0)[::-1]
-    folded = np.full_like(heads, np.nan)
-    folded[-1] = heads[-1]
-    folded[:-1, 1:] = join(tails[1:, :-1], heads[:-1, 1:])
+    with np.errstate(**BEYOND_FLOATS):
+        heads = join.accumulate(blocks, axis=0)
+        tails = join.accumulate(blocks[::-1], axis=0)[::-1]
+        folded = np.full_like(heads, np.nan)
+        folded[-1] = heads[-1]
+        folded[:-1, 1:] = join(tails[1:, :-1], heads[:-1, 1:])
     return _series(folded, len(values))
 
 
@@ -115,12 +119,13 @@ class SlidingMoments:
         """Return (reference, offset, std), all NaN before the window is full.
 
         The mean is reference + offset; whoever needs a distance from it subtracts the two one after another
-        and loses nothing. `std` is the sample standard deviation (ddof 1).
+        and loses nothing. `std` is the sample standard deviation (ddof 1), NaN where its square is beyond a
+        float: infinity would make a distance of 0 of every price.
         """
         count = len(self._block)
         missing = self._length - count
         if not missing:
-            return self._head_reference, self._head_mean, math.sqrt(self._head_spread / (self._length - 1))
+            return self._head_reference, self._head_mean, _root(self._head_spread / (self._length - 1))
         if not self._tail_means:
             return math.nan, math.nan, math.nan
         apart = self._head_reference - self._tail_reference
@@ -130,8 +135,40 @@ class SlidingMoments:
         return (
             self._head_reference,
             self._head_mean - delta * share,
-            math.sqrt(spread / (self._length - 1)),
+            _root(spread / (self._length - 1)),
         )
+
+    def run(self, values: Sequence[float]) -> list[tuple[float, float, float]]:
+        """Take the next values; return what `value` gives at each, by the same operations."""
+        block, length, weights = self._block, self._length, self._weights
+        reference, mean, spread = self._head_reference, self._head_mean, self._head_spread
+        moments = []
+        for value in values:
+            if len(block) == length:
+                self._fold_tails()
+                block.clear()
+            block.append(value)
+            count = len(block)
+            if count == 1:
+                reference, mean, spread = value, 0.0, 0.0
+            else:
+                difference = value - reference
+                delta = difference - mean
+                mean += delta / count
+                spread += delta * (difference - mean)
+            if count == length:
+                moments.append((reference, mean, _root(spread / (length - 1))))
+            elif self._tail_means:
+                place = length - count - 1
+                apart = reference - self._tail_reference
+                delta = (mean - self._tail_means[place]) + apart
+                share, cross = weights[count]
+                joined = (self._tail_spreads[place] + spread) + delta * delta * cross
+                moments.append((reference, mean - delta * share, _root(joined / (length - 1))))
+            else:
+                moments.append((math.nan, math.nan, math.nan))
+        self._head_reference, self._head_mean, self._head_spread = reference, mean, spread
+        return moments
 
     def _fold_tails(self) -> None:
         means = [0.0]
@@ -152,6 +189,11 @@ class SlidingMoments:
 
 def sliding_moments(values: Floats, length: int) -> tuple[Floats, Floats, Floats]:
     """Return what `SlidingMoments.value` gives at each value: three arrays of shape (n,)."""
+    with np.errstate(**BEYOND_FLOATS):
+        return _sliding_moments(values, length)
+
+
+def _sliding_moments(values: Floats, length: int) -> tuple[Floats, Floats, Floats]:
     blocks = _blocks(values, length)
     head_means, head_spreads = _running_moments(blocks - blocks[0])
     tail_means, tail_spreads = _running_moments((blocks - blocks[-1])[::-1])
@@ -169,8 +211,14 @@ def sliding_moments(values: Floats, length: int) -> tuple[Floats, Floats, Floats
     spreads[heads] = (tail_spreads[tails] + head_spreads[heads]) + delta * delta * crosses
     for incomplete in (references, offsets, spreads):
         incomplete[:-1, 0] = np.nan
-    stds = np.sqrt(spreads / (length - 1))
+    squares = spreads / (length - 1)
+    stds = np.sqrt(np.where(squares < np.inf, squares, np.nan))
     return _series(references, len(values)), _series(offsets, len(values)), _series(stds, len(values))
+
+
+def _root(square: float) -> float:
+    # NaN is not below infinity either, and no square is negative.
+    return math.sqrt(square) if square < math.inf else math.nan
 
 
 def _running_moments(blocks: Floats) -> tuple[Floats, Floats]:

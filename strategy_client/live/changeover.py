@@ -17,7 +17,8 @@ from strategy_client.live.silence import SilenceWatch
 from strategy_client.processors.limits import shadow_of
 from strategy_client.processors.processor import LearnedProcessor
 from strategy_client.runner import StrategyRunner
-from strategy_client.sinks.fan_out import FanOut
+from strategy_client.sinks.fan_out import PAPER, FanOut
+from strategy_client.sinks.unrouted import unrouted
 from strategy_client.store.store import StrategySet
 
 
@@ -39,8 +40,11 @@ class Changed:
 class Changeover:
     """Takes over what the watch has found. The loop's thread calls `apply`, between two ticks.
 
+    Which brokers have no sink is told when it is made and after a change, each once for as long as it is so.
+
     Where a line-up is refused, by a processor that does not support its instrument, say, what runs goes on
-    as it was, but for `enabled`: to stop a strategy works whatever else is wrong, and one that is gone stops.
+    as it was, but for what stops: to stop a strategy works whatever else is wrong, and one that is gone
+    stops. None is started, for what was to be started may have other parameters than what is there.
     """
 
     def __init__(
@@ -59,6 +63,8 @@ class Changeover:
         self._changed = changed
         self._journal = journal
         self._now_ns = now_ns
+        self._unrouted: tuple[Problem, ...] = ()
+        self._tell_unrouted(running)
 
     def __repr__(self) -> str:
         return f"<Changeover {len(self._running.strategies)} strategies>"
@@ -73,16 +79,23 @@ class Changeover:
             self._take(after)
         except ConfigurationError as error:
             self._refused(before, after, error.problems)
-        except Exception as error:  # noqa: BLE001 told: what a user's processor raises must not end the loop
+        # Told: what a user's processor raises must not end the loop.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             problem = Problem("", f"could not be taken over: {type(error).__name__}: {error}")
             self._journal.problem("configuration", str(problem), error=error)
             self._refused(before, after, (problem,))
 
     def _refused(self, before: StrategySet, after: StrategySet, problems: Sequence[Problem]) -> None:
-        now = {each.strategy_id: each.enabled for each in after.strategies}
-        kept = tuple(replace(each, enabled=now.get(each.strategy_id, False)) for each in before.strategies)
+        on = {each.strategy_id for each in after.strategies if each.enabled}
+        kept = tuple(
+            replace(each, enabled=each.enabled and each.strategy_id in on) for each in before.strategies
+        )
         running = replace(before, strategies=kept)
-        self._take(running)
+        try:
+            self._take(running)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 told: what is to stop has stopped all the same
+            problem = f"what ran could not be put together again: {type(error).__name__}: {error}"
+            self._journal.problem("configuration", problem, error=error)
         self._watch.refuse(running, problems)
 
     def _take(self, after: StrategySet) -> None:
@@ -104,7 +117,17 @@ class Changeover:
             changed.fan_out.set_brokers(brokers_of(executors))
         if changed.audit is not None:
             changed.audit.changed(executors)
+        self._tell_unrouted(after)
         self._journal.told(f"configuration taken over: {len(executors)} strategies")
+
+    def _tell_unrouted(self, running: StrategySet) -> None:
+        fan_out = self._changed.fan_out
+        # Without any sink nobody has asked where signals go; they are counted and recorded.
+        sinks = (PAPER,) if fan_out is None else tuple(fan_out.counts)
+        told, self._unrouted = self._unrouted, unrouted(running.strategies, sinks)
+        for problem in self._unrouted:
+            if problem not in told:
+                self._journal.problem("sink", problem.text)
 
 
 def brokers_of(executors: Sequence[StrategyExecutor]) -> dict[str, tuple[str, ...]]:

@@ -35,6 +35,7 @@ def summarise_live(view: View, bad: BadLines, files: Mapping[str, Path]) -> Summ
         calls=view.call_counts if any(each.learned for each in account.strategies) else None,
         files={name: str(path) for name, path in files.items()},
         deadline_ms=view.deadline_ms,
+        transports=[endpoint.transport for endpoint in view.endpoints],
     )
 
 

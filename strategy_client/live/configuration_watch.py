@@ -113,7 +113,7 @@ class ConfigurationWatch:
             self._journal.told(f"configuration: {error}")
 
     def _tell(self, problems: Sequence[Problem]) -> None:
-        told, self.problems = self.problems, tuple(problems)
+        told, self.problems = frozenset(self.problems), tuple(problems)
         for problem in self.problems:
             if problem not in told:
                 self._journal.problem("configuration", str(problem))
@@ -127,7 +127,8 @@ class ConfigurationWatch:
                 self._asked.clear()
                 if asked or self._store.wait_for_change(WAIT_S):
                     self.look()
-            except Exception as error:  # noqa: BLE001 told: whatever a store raises, the loop goes on with what it has
+            # Told: whatever a store or a user's code in it raises, the loop goes on with what it has.
+            except (Exception, SystemExit) as error:  # noqa: BLE001
                 self._journal.problem(
                     "configuration", f"the store failed: {type(error).__name__}: {error}", error=error
                 )

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from strategy_client.configuration import name_error
 from strategy_client.events import MarketTick
 from strategy_client.sources.source import TickSource
 
 # A live source has a queue of its own behind this one. A file has not: what waits here was read, and so
 # received, too early, and must not be stale before the loop comes to it.
-MAX_WAITING_TICKS: Final = 256
+MAX_WAITING_TICKS: Final = 64
 STOP_S: Final = 2.0
 NS_PER_S: Final = 1_000_000_000
 
@@ -101,10 +102,10 @@ class Intake:
             for tick in self._source:
                 if not self._put(tick):
                     break
-        except Exception as error:
+        except BaseException as error:
             # A source is told not to raise; one that does ends the feed, and nothing else.
             log.exception("the source of ticks failed")
-            self.problem = f"the source failed: {type(error).__name__}: {error}"
+            self.problem = f"the source failed: {name_error(error)}"
         with self._changed:
             self._ended = True
             self._changed.notify_all()

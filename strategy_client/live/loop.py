@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from strategy_client.configuration import name_error
 from strategy_client.events import MarketTick, ProcessedTick
 from strategy_client.listener import TickListener
 from strategy_client.live.intake import Intake
@@ -83,10 +84,11 @@ class LiveLoop:
         index, self.ticks = self.ticks, self.ticks + 1
         try:
             outcomes = self._runner.process(tick)
-        # A user's sys.exit() would end this thread, and with it the session, without a word.
+        # Whatever it is: what ends this thread ends the session, without a word.
         except BaseException as error:  # noqa: BLE001 told: a tick that fails is one tick, not the session
             self.failed += 1
-            self._journal.problem("runner", f"tick {index} has no outcome: {error!r}", error=error)
+            text = f"tick {index} has no outcome: {name_error(error)}"
+            self._journal.problem("runner", text, error=error)
             return
         # Nobody looks at this instrument; the runner has counted it.
         if not outcomes:
@@ -95,7 +97,7 @@ class LiveLoop:
         for listener in self._listeners:
             try:
                 listener.took(processed)
-            except Exception as error:  # noqa: BLE001 told: one listener's bug takes nothing from the others
+            except BaseException as error:  # noqa: BLE001 told: one listener's bug takes nothing from the others
                 self._listener_failed(listener, error)
 
     def _compare(self, *, wait: bool) -> None:
@@ -103,17 +105,18 @@ class LiveLoop:
             for listener in self._listeners:
                 try:
                     listener.compared(comparison)
-                except Exception as error:  # noqa: BLE001 told: one listener's bug takes nothing from the others
+                except BaseException as error:  # noqa: BLE001 told: one listener's bug takes nothing from the others
                     self._listener_failed(listener, error)
 
     def _guard(self, act: Callable[[], None]) -> None:
         try:
             act()
-        except Exception as error:  # noqa: BLE001 told: a bug beside the ticks is not the end of the session
-            self._journal.problem("loop", f"{error!r}", error=error)
+        except BaseException as error:  # noqa: BLE001 told: a bug beside the ticks is not the end of the session
+            self._journal.problem("loop", name_error(error), error=error)
 
-    def _listener_failed(self, listener: TickListener, error: Exception) -> None:
-        self._journal.problem("listener", f"{type(listener).__name__} raised {error!r}", error=error)
+    def _listener_failed(self, listener: TickListener, error: BaseException) -> None:
+        text = f"{type(listener).__name__} raised {name_error(error)}"
+        self._journal.problem("listener", text, error=error)
 
     def _tell_silences(self, now_ns: int) -> None:
         for silence in self._silence.look(now_ns):

@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from strategy_client.bindings import Bound
+from strategy_client.binding import Bound
 from strategy_client.events import Reason
 from strategy_client.live.account import StrategyAccount
 from strategy_client.live.histogram import Histogram

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final, Protocol
 
+from strategy_client.configuration import HeldError, name_error
 from strategy_client.events import ProcessedTick, ShadowComparison
 from strategy_client.listener import TickListener
 from strategy_client.live.journal import Journal
@@ -36,7 +37,7 @@ class Recorder:
 
     Two bounds: at most `max_waiting` ticks wait to be written, what comes then is left out and counted; and
     from `max_bytes` on nothing more is written, as where the disk refuses. Each is told once, and the loop
-    goes on.
+    goes on. A tick that cannot be written for another cause is left out, told, and followed by the next.
     """
 
     def __init__(
@@ -101,8 +102,6 @@ class Recorder:
                     return
             except OSError as error:
                 self._stop(f"nothing more is recorded: {error}")
-            except Exception as error:  # noqa: BLE001 told: what a processor put into metadata may be unwritable
-                self._stop(f"nothing more is recorded: {type(error).__name__}: {error}", error)
             if self.problem:
                 self.dropped += len(self._waiting)
                 self._waiting.clear()
@@ -112,18 +111,30 @@ class Recorder:
     def _write(self) -> None:
         while self._waiting:
             record = self._waiting.popleft()
-            if isinstance(record, ProcessedTick):
-                self._files.took(record)
+            try:
+                self._hand_over(record)
+            except OSError:
+                self.dropped += 1
+                raise
+            except BaseException as error:  # noqa: BLE001 told: what a processor put into metadata may be unwritable
+                self.dropped += 1
+                text = f"tick {record.index} is not recorded: {name_error(error)}"
+                self._journal.problem("recording", text, error=error)
             else:
-                self._files.compared(record)
-            self.written += 1
+                self.written += 1
         self.bytes = self._files.flush()
         if self.bytes >= self._max_bytes:
             self._stop(f"nothing more is recorded: the files have their {self._max_bytes / 1024**2:,.0f} MiB")
 
-    def _stop(self, text: str, error: Exception | None = None) -> None:
+    def _hand_over(self, record: ProcessedTick | ShadowComparison) -> None:
+        if isinstance(record, ProcessedTick):
+            self._files.took(record)
+        else:
+            self._files.compared(record)
+
+    def _stop(self, text: str) -> None:
         self.problem = text
-        self._journal.problem("recording", text, error=error)
+        self._journal.problem("recording", text)
 
     def _give_up(self) -> None:
         try:
@@ -157,4 +168,4 @@ def _refuse_if_written(path: Path) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OSError(f"{path}: another process is writing it") from None
+            raise HeldError(f"{path}: another process is writing it") from None

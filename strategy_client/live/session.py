@@ -5,12 +5,14 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from strategy_client.audit import AuditLog
 from strategy_client.bindings import Bindings
+from strategy_client.configuration import name_error
 from strategy_client.lineup import create_executors, wanted_models
 from strategy_client.live.account import Account
 from strategy_client.live.changeover import Changed, Changeover, brokers_of, has_shadow
@@ -26,6 +28,7 @@ from strategy_client.live.silence import SILENT_AFTER_S, SilenceWatch
 from strategy_client.live.view import Parts, View
 from strategy_client.predictor.endpoints import Endpoints
 from strategy_client.predictor.security import Security
+from strategy_client.predictor.transport import Transport
 from strategy_client.recording.file_names import LATENCY, OUTCOMES, REPORT, SHADOWS, SIGNALS, SUMMARY
 from strategy_client.runner import RunnerOptions, StrategyRunner
 from strategy_client.sinks.fan_out import FanOut
@@ -65,6 +68,7 @@ class LiveOptions:
 
     targets: Sequence[str]
     security: Security | None = None
+    transport: Transport = "auto"
     deadline_ms: float = DEADLINE_MS
     max_tick_age_ms: float | None = MAX_TICK_AGE_MS
     max_behind_s: float | None = None
@@ -102,8 +106,11 @@ class LiveRun:
         with ExitStack() as stack:
             executors = create_executors(strategies.running.strategies, strategies.factory)
             wanted = wanted_models(executors, options.targets)
-            self._predictor = stack.enter_context(Endpoints(options.targets, security=options.security))
-            self._shadows = ShadowPredictor(lambda: Endpoints(options.targets, security=options.security))
+            connect = partial(
+                Endpoints, options.targets, security=options.security, transport=options.transport
+            )
+            self._predictor = stack.enter_context(connect())
+            self._shadows = ShadowPredictor(connect)
             stack.callback(self._shadows.close)
             if has_shadow(executors):
                 self._shadows.open()
@@ -209,8 +216,8 @@ class LiveRun:
     def _run(self) -> None:
         try:
             self.loop.run()
-        except Exception as error:  # noqa: BLE001 told: what ends the loop is the first thing that anybody asks
-            self.journal.problem("loop ended", f"{type(error).__name__}: {error}", error=error)
+        except BaseException as error:  # noqa: BLE001 told: what ends the loop is the first thing that anybody asks
+            self.journal.problem("loop ended", name_error(error), error=error)
         finally:
             self._ended.set()
 

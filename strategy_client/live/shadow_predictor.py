@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable, Sequence
 
 from strategy_client.events import Reason
-from strategy_client.predictor.connection import SettledAnswers
 from strategy_client.predictor.port import PendingAnswers, Predictor, Question, Refusal
+from strategy_client.predictor.settled_answers import SettledAnswers
 
 
 class ShadowPredictor:

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from strategy_client.audit import AuditLog
-from strategy_client.bindings import Binding, Bindings, Bound, Unbound
+from strategy_client.binding import Binding, Bound, Unbound
+from strategy_client.bindings import Bindings
 from strategy_client.executor import StrategyExecutor
 from strategy_client.live.account import Account
 from strategy_client.live.configuration_watch import ConfigurationWatch

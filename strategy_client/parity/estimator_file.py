@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from strategy_client.configuration import ConfigurationError, Problem
+from strategy_client.configuration import ConfigurationError, Problem, describe_error
 
 
 def load_estimator(path: Path) -> Any:
@@ -20,8 +20,9 @@ def load_estimator(path: Path) -> Any:
         raise ConfigurationError(Problem("--estimator", text)) from None
     try:
         estimator = joblib.load(path)
-    except Exception as error:  # whatever a pickle raises, and a library that is missing
-        raise ConfigurationError(Problem("--estimator", f"{path}: cannot be loaded: {error}")) from error
+    except (Exception, SystemExit) as error:  # whatever a pickle raises, and a library that is missing
+        text = f"{path}: cannot be loaded: {describe_error(error)}"
+        raise ConfigurationError(Problem("--estimator", text)) from error
     if not callable(getattr(estimator, "predict", None)):
         text = f"{path}: expected a fitted estimator, came {type(estimator).__name__}"
         raise ConfigurationError(Problem("--estimator", text))

@@ -1,5 +1,6 @@
 """What a served model answers: to rows in a batch and alone (G2), and against the fitted estimator (G1)."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from strategy_client.bindings import Bound, Wanted
+from strategy_client.binding import Bound, Wanted
+from strategy_client.configuration import describe_error
 from strategy_client.parity.finding import Finding
 from strategy_client.parity.series import Series
 from strategy_client.predictor.port import Prediction, Predictor, Question, Refusal
@@ -27,6 +29,10 @@ Arrays = Mapping[str, NDArray[Any]]
 
 class NotAnsweredError(Exception):
     """The sidecar did not answer a row, and why."""
+
+
+class EstimatorError(Exception):
+    """What an estimator does not answer as a fitted one does, and why."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,8 +112,16 @@ def compare_estimator(subject: str, rows: Rows, served: Arrays, estimator: Any, 
     """Compare the served answers with the fitted estimator's `predict` and `predict_proba`.
 
     A probability may be off by 1e-5; a value by 1e-5 of itself and of the spread of the estimator's; a label
-    is equal, where the two best classes are not closer than rounding can tell.
+    is equal, where the two best classes are not closer than rounding can tell. What the estimator raises is
+    the difference.
     """
+    try:
+        return _compare_estimator(subject, rows, served, estimator, bound)
+    except EstimatorError as error:
+        return Finding(subject, FITTED, len(rows.rows), math.nan, f"the estimator: {error}")
+
+
+def _compare_estimator(subject: str, rows: Rows, served: Arrays, estimator: Any, bound: Bound) -> Finding:
     features = rows.rows.astype(np.float64)
     differences: list[tuple[int, str]] = []
     worst = 0.0
@@ -126,26 +140,47 @@ def compare_estimator(subject: str, rows: Rows, served: Arrays, estimator: Any, 
         worst = max(worst, float(apart.max(initial=0.0)))
         note(name, ~(apart <= allowed), ours, theirs)
 
-    if bound.meanings is not None and hasattr(estimator, "classes_"):
-        classes = tuple(map(str, estimator.classes_))
-        if classes != bound.meanings.classes:
-            text = f"the estimator's classes are {classes}, the contract's {bound.meanings.classes}"
-            return Finding(subject, FITTED, len(features), 0.0, text)
+    classes = _classes_of(estimator)
+    if bound.meanings is not None and classes is not None and classes != bound.meanings.classes:
+        text = f"the estimator's classes are {classes}, the contract's {bound.meanings.classes}"
+        return Finding(subject, FITTED, len(features), 0.0, text)
     if bound.probabilities:
-        ours = np.asarray(estimator.predict_proba(features), dtype=np.float64)
+        columns = served[bound.probabilities].shape[1]
+        ours = _ask(estimator, "predict_proba", features, columns, float)
         best = np.sort(ours, axis=1)
-        decided = best[:, -1] - best[:, -2] > UNDECIDED
+        decided = best[:, -1] - best[:, -2] > UNDECIDED if columns > 1 else decided
         compare(bound.probabilities, ours, TOLERANCE)
     if bound.value:
-        ours = np.asarray(estimator.predict(features), dtype=np.float64).reshape(len(features), -1)
+        ours = _ask(estimator, "predict", features, 1, float)
         compare(bound.value, ours, TOLERANCE * (np.ptp(ours) + np.abs(ours)))
     if bound.label:
-        labels = np.array(
-            [str(label) for label in np.asarray(estimator.predict(features)).ravel()], dtype=object
-        )
+        said = _ask(estimator, "predict", features, 1, object)
+        labels = np.array([str(label) for label in said.ravel()], dtype=object)
         theirs = np.array([str(label) for label in served[bound.label].ravel()], dtype=object)
         note(bound.label, (labels != theirs) & decided, labels, theirs)
     return Finding(subject, FITTED, len(features), worst, min(differences)[1] if differences else "")
+
+
+def _ask(
+    estimator: Any, method: str, features: NDArray[np.float64], columns: int, kind: type
+) -> NDArray[Any]:
+    """Return what an estimator answers, shape (rows, columns); EstimatorError for anything else."""
+    try:
+        # A copy: what it does to its rows is not to be done to those of the next question.
+        said: NDArray[Any] = np.asarray(getattr(estimator, method)(features.copy()), dtype=kind)
+    except (Exception, SystemExit) as error:  # whatever somebody's estimator raises
+        raise EstimatorError(f"{method}: {describe_error(error)}") from error
+    expected = (len(features), columns)
+    if said.shape not in ((expected, expected[:1]) if columns == 1 else (expected,)):
+        raise EstimatorError(f"{method}: expected shape {expected}, came {said.shape}")
+    return said.reshape(expected)
+
+
+def _classes_of(estimator: Any) -> tuple[str, ...] | None:
+    try:
+        return tuple(map(str, estimator.classes_)) if hasattr(estimator, "classes_") else None
+    except (Exception, SystemExit) as error:  # whatever somebody's estimator raises
+        raise EstimatorError(f"classes_: {describe_error(error)}") from error
 
 
 def _first(rows: Rows, wrong: NDArray[np.bool_]) -> int | None:

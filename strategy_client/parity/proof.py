@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from strategy_client.bindings import Bound, Unbound, Wanted
-from strategy_client.configuration import ConfigurationError, Problem, did_you_mean
+from strategy_client.binding import Bound, Unbound, Wanted
+from strategy_client.configuration import ConfigurationError, Problem, describe_error, did_you_mean
 from strategy_client.events import MarketTick
 from strategy_client.features import FeatureSet
 from strategy_client.parity.feature_parity import compare_features
@@ -71,9 +71,12 @@ class Proof:
         if isinstance(bound, Unbound):
             return [Finding(subject, ALONE, difference=f"{bound.reason.value}: {bound.detail}")]
         looked_at = [series[token] for token in self._tokens[wanted.strategy_id] if token in series]
-        rows = Rows.of(looked_at, wanted, bound)
+        try:
+            rows = Rows.of(looked_at, wanted, bound)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 whatever a user's own feature raises
+            return [Finding(subject, ALONE, difference=f"its features: {describe_error(error)}")]
         if not len(rows.rows):
-            return [Finding(subject, ALONE, skipped="the ticks give it no whole row")]
+            return [Finding(subject, ALONE, skipped="the ticks give it no whole row", unproved=True)]
         return self._answers(subject, wanted, bound, rows, Served(sidecar.client, wanted, bound))
 
     def _answers(

@@ -6,7 +6,7 @@ from typing import Final
 
 import grpc
 
-from strategy_client.predictor.security import Security, SecurityError, TokenSender
+from strategy_client.predictor.security import Security, SecurityError, Token, TokenSender
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 RECONNECT_FIRST_MS: Final = 50
@@ -50,10 +50,10 @@ def channel_opener(target: str, security: Security) -> Callable[[], grpc.Channel
     check_target(target)
     credentials = security.credentials()
     if credentials is None or target.startswith("unix:"):
-        if security.token_file is not None and not _is_local(target):
+        if security.token_file is not None and not is_local(target):
             raise SecurityError(f"{target}: the token would be sent in plaintext; expected a ca, for TLS")
         credentials = None
-    sender = None if security.token_file is None else TokenSender(security.token_file)
+    sender = None if security.token_file is None else TokenSender(Token(security.token_file))
 
     def open_channel() -> grpc.Channel:
         if credentials is None:
@@ -65,7 +65,8 @@ def channel_opener(target: str, security: Security) -> Callable[[], grpc.Channel
     return open_channel
 
 
-def _is_local(target: str) -> bool:
+def is_local(target: str) -> bool:
+    """Say whether a target is on this machine: a Unix socket, or loopback."""
     host = target.rpartition(":")[0].strip("[]")
     if target.startswith("unix:") or host == "localhost":
         return True

@@ -14,12 +14,12 @@ from tickserve.v1 import predictor_pb2 as pb
 
 from strategy_client.events import Reason
 from strategy_client.predictor.breaker import BreakerState
-from strategy_client.predictor.channel import channel_opener
 from strategy_client.predictor.codec import read_description, read_response, write_request
 from strategy_client.predictor.connection import NS_PER_US, Connection, ConnectionOptions, PredictorCounts
 from strategy_client.predictor.description import Description
 from strategy_client.predictor.port import PendingAnswers, Prediction, Question, Refusal
 from strategy_client.predictor.security import Security
+from strategy_client.predictor.session import NS_PER_S
 from strategy_client.predictor.status import (
     InferenceError,
     SidecarUnavailableError,
@@ -27,8 +27,7 @@ from strategy_client.predictor.status import (
     error_of,
     meaning_of,
 )
-from strategy_client.predictor.stream import NS_PER_S
-from strategy_client.predictor.stub import PredictorStub
+from strategy_client.predictor.transport import Transport, TransportInUse, choose_transport, open_stub
 
 READY_POLL_S: Final = 0.02
 
@@ -37,9 +36,10 @@ class InferenceClient:
     """A sidecar at `unix:/path` or `host:port`; connects in the background, and again whenever it must.
 
     Use it as a context manager or call `close`. All methods may be called from any thread. `uniform` gives
-    the jitter of the pauses between attempts, numbers from 0 to 1. Raises TargetError for an address of
-    another form, SecurityError for certificates or a token that cannot be used; a sidecar that is not there
-    is no error here.
+    the jitter of the pauses between attempts, numbers from 0 to 1. `transport` says what carries the calls;
+    see `transport.choose_transport`. Raises TargetError for an address of another form, or one that the
+    transport cannot reach, SecurityError for certificates or a token that cannot be used; a sidecar that is
+    not there is no error here.
     """
 
     def __init__(
@@ -48,9 +48,12 @@ class InferenceClient:
         options: ConnectionOptions | None = None,
         uniform: Callable[[], float] = random.random,
         security: Security | None = None,
+        transport: Transport = "auto",
     ) -> None:
         self.target = target
-        self._stub = PredictorStub(channel_opener(target, security or Security()))
+        security = security or Security()
+        self._transport = choose_transport(target, security, transport)
+        self._stub = open_stub(target, security, self._transport)
         self._connection = Connection(target, self._stub, options, uniform)
         self._closed = threading.Event()
 
@@ -67,6 +70,11 @@ class InferenceClient:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def transport(self) -> TransportInUse:
+        """What carries the calls."""
+        return self._transport
 
     @property
     def counts(self) -> PredictorCounts:

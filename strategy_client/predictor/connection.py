@@ -9,7 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import grpc
 from tickserve.v1 import predictor_pb2 as pb
@@ -18,15 +18,14 @@ from strategy_client.events import Reason
 from strategy_client.predictor.backoff import NS_PER_MS, Backoff, BackoffOptions
 from strategy_client.predictor.breaker import Breaker, BreakerOptions, BreakerState
 from strategy_client.predictor.codec import write_request
-from strategy_client.predictor.port import Answer, PendingAnswers, Question, Refusal
+from strategy_client.predictor.port import PendingAnswers, Question
+from strategy_client.predictor.probe import Probe
+from strategy_client.predictor.session import NS_PER_S, Session, StreamedAnswers
+from strategy_client.predictor.settled_answers import SettledAnswers, refuse
 from strategy_client.predictor.status import describe_error
-from strategy_client.predictor.stream import NS_PER_S, PredictSession, StreamedAnswers
-from strategy_client.predictor.stub import NOBODY, PredictorStub
+from strategy_client.predictor.stub import Stub
 
 NS_PER_US: Final = 1_000
-# Probes in a row that time out on a connection which seems to stand. The machine at its other end may be gone
-# without a word, and the system would take a quarter of an hour to say so: connect anew.
-STUCK_PROBES: Final = 2
 # A sidecar that is there but does not say that it is ready is asked again after this pause.
 READY_PAUSE_NS: Final = NS_PER_S
 
@@ -61,21 +60,6 @@ class PredictorCounts:
     breaker_opened: int = 0
 
 
-class SettledAnswers:
-    """Questions that were never sent, and why."""
-
-    __slots__ = ("_answers",)
-    request_id = ""
-    settled = True
-
-    def __init__(self, answers: Sequence[Answer]) -> None:
-        self._answers = answers
-
-    def result(self) -> Sequence[Answer]:
-        """Return the refusals."""
-        return self._answers
-
-
 class Connection:
     """Asks over one long-lived stream, and opens another in the background whenever that breaks.
 
@@ -86,21 +70,23 @@ class Connection:
     def __init__(
         self,
         target: str,
-        stub: PredictorStub,
+        stub: Stub,
         options: ConnectionOptions | None = None,
         uniform: Callable[[], float] = random.random,
     ) -> None:
         self._target = target
         self._stub = stub
         self._options = options or ConnectionOptions()
-        self._changed = threading.Condition()
+        # Taken by itself: a signal that raises may come in the middle of Condition's own way to take it, and
+        # it would stay taken.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._breaker = Breaker(self._options.breaker, Backoff(self._options.backoff, uniform))
         self._pauses = Backoff(self._options.backoff, uniform)
-        self._session: PredictSession | None = None
+        self._session: Session | None = None
+        self._retired: list[Session] = []
         self._cause = "not connected yet"
-        self._probe: Any = None
-        self._stuck = 0
-        self._ready = False
+        self._probe = Probe(stub, self._options.probe_timeout_ms * NS_PER_MS / NS_PER_S)
         self._ready_at_ns = 0
         self._attempt_at_ns = 0
         self._closed = False
@@ -116,8 +102,10 @@ class Connection:
 
     @property
     def counts(self) -> PredictorCounts:
-        """A snapshot of the counters."""
-        with self._changed:
+        """A snapshot of the counters; of what has come until now, whoever waits for it."""
+        if (session := self._session) is not None:
+            session.look()
+        with self._lock:
             return PredictorCounts(**self._counts, breaker_opened=self._breaker.times_opened)
 
     @property
@@ -136,7 +124,7 @@ class Connection:
 
         One that did not is asked again every second.
         """
-        return self._ready
+        return self._probe.ready
 
     @property
     def cause(self) -> str:
@@ -154,14 +142,14 @@ class Connection:
         now_ns = time.monotonic_ns()
         timeout_us = (deadline_ns - now_ns) // NS_PER_US
         if timeout_us < 1:
-            return _refuse(questions, Reason.DEADLINE_EXCEEDED, "the deadline passed before the question")
+            return refuse(questions, Reason.DEADLINE_EXCEEDED, "the deadline passed before the question")
         if self._breaker.state is BreakerState.OPEN:
             return self._refuse_open(questions)
         try:
             request = write_request(self.next_id(), questions, timeout_us)
         except ValueError as error:
-            return _refuse(questions, Reason.CONTRACT_MISMATCH, str(error))
-        with self._changed:
+            return refuse(questions, Reason.CONTRACT_MISMATCH, str(error))
+        with self._lock:
             session = self._session
             if not self._breaker.admit(now_ns, deadline_ns):
                 return self._refuse_open(questions)
@@ -170,55 +158,56 @@ class Connection:
 
     def wait_connected(self, timeout_s: float) -> bool:
         """Wait until the stream is open, at most `timeout_s`; False when it is not, or after `close`."""
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: self._closed or self._session is not None, timeout_s)
             return self._session is not None
 
     def close(self) -> None:
         """Fail what is on its way and end the stream. May be called twice."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._cause = "the client is closed"
             session, self._session = self._session, None
-            probe = self._probe
             self._changed.notify_all()
-        if probe is not None:
-            probe.cancel()
-        self._keeper.join()
         if session is not None:
-            session.close()
+            session.wake()
+        self._probe.cancel()
+        self._keeper.join()
+        for each in (session, *self._retired):
+            if each is not None:
+                each.close()
 
     def answered(self) -> None:
         """Take note that a response came in time."""
-        with self._changed:
+        with self._lock:
             self._count("answered")
             self._breaker.succeeded()
             self._pauses.reset()
 
     def failed(self) -> None:
         """Take note that a request could not be sent, or that its call failed."""
-        with self._changed:
+        with self._lock:
             self._count("failed")
             self._breaker.failed(time.monotonic_ns())
-            self._changed.notify_all()
+            self._wake_keeper()
 
     def missed(self) -> None:
         """Take note that no response came by the deadline."""
-        with self._changed:
+        with self._lock:
             self._count("missed")
             self._breaker.missed(time.monotonic_ns())
             if self._session is not None:
                 self._cause = "no answer by the deadline"
-            self._changed.notify_all()
+            self._wake_keeper()
 
     def late(self) -> None:
         """Take note that a response came after its deadline and was dropped."""
-        with self._changed:
+        with self._lock:
             self._count("late")
 
     def _send(
         self,
-        session: PredictSession | None,
+        session: Session | None,
         request: pb.PredictRequest,
         questions: Sequence[Question],
         deadline_ns: int,
@@ -229,107 +218,125 @@ class Connection:
             problem = session.send(request, pending)
             if not problem:
                 return pending
+            # Another stream may have taken its place in this moment.
+            session, before = self._session, session
+            if session is not None and session is not before:
+                return self._send(session, request, questions, deadline_ns)
         self.failed()
-        return _refuse(questions, Reason.UNAVAILABLE, f"{self._target}: {problem}")
+        return refuse(questions, Reason.UNAVAILABLE, f"{self._target}: {problem}")
 
     def _refuse_open(self, questions: Sequence[Question]) -> PendingAnswers:
-        return _refuse(questions, Reason.BREAKER_OPEN, f"{self._target}: {self._cause}")
+        return refuse(questions, Reason.BREAKER_OPEN, f"{self._target}: {self._cause}")
 
     def _count(self, name: str) -> None:
         self._counts[name] += 1
 
+    def _wake_keeper(self) -> None:
+        self._changed.notify_all()
+        if self._session is not None:
+            self._session.wake()
+
     def _keep(self) -> None:
         # Calls begin outside of the lock, which a tick may want meanwhile: a token is read from a file first.
         while self._wait_for_work():
-            problem = self._reach()
+            problem = self._probe.reach()
             session = None
-            if not problem and self._session is None:
-                session = PredictSession(self._stub.predict_stream, self, self._stream_ended)
-            if self._stuck >= STUCK_PROBES:
+            if not problem and self._wants_session():
+                session, problem = self._open_session()
+            if self._probe.stuck:
                 self._connect_anew()
-            with self._changed:
-                if self._closed and session is not None:
-                    session.close()
-                if self._closed:
-                    return
-                now_ns = time.monotonic_ns()
-                if problem or session is not None:
-                    self._attempt_at_ns = now_ns + self._pauses.next_ns()
-                self._ready_at_ns = now_ns + READY_PAUSE_NS
-                if problem:
-                    self._cause = problem
-                    self._breaker.probe_failed(now_ns)
-                    continue
+            with self._lock:
+                closed = self._closed
+                if not closed:
+                    self._reached(session, problem)
+            if closed:
                 if session is not None:
-                    self._session = session
-                    session.start()
-                    self._count("streams")
-                self._breaker.probe_succeeded()
-                self._changed.notify_all()
+                    session.close()
+                return
+
+    def _reached(self, session: Session | None, problem: str) -> None:
+        now_ns = time.monotonic_ns()
+        if problem or session is not None:
+            self._attempt_at_ns = now_ns + self._pauses.next_ns()
+        self._ready_at_ns = now_ns + READY_PAUSE_NS
+        if problem:
+            self._cause = problem
+            self._breaker.probe_failed(now_ns)
+            return
+        if session is not None:
+            if self._session is not None:
+                self._retired.append(self._session)
+            self._session = session
+            self._count("streams")
+            session.start()
+        self._breaker.probe_succeeded()
+        self._changed.notify_all()
+
+    def _wants_session(self) -> bool:
+        session = self._session
+        return session is None or session.leaving
+
+    def _open_session(self) -> tuple[Session | None, str]:
+        try:
+            return self._stub.open_session(self, self._stream_ended), ""
+        except grpc.RpcError as error:
+            return None, f"not reached: {describe_error(error)}"
+        except ValueError:
+            return None, "the client is closed"  # how gRPC says that the channel was, meanwhile
 
     def _wait_for_work(self) -> bool:
-        # Three cases: without a stream the next attempt is due when the pause between attempts is over; with
-        # one there is nothing to do until the breaker opens and its probe is due, but to ask a sidecar that
-        # was not ready whether it is.
-        with self._changed:
-            while not self._closed:
-                if self._session is None:
+        # Three cases: without a stream, or with one that the sidecar wants to be left, the next attempt is
+        # due when the pause between attempts is over; with one there is nothing to do until the breaker
+        # opens and its probe is due, but to ask a sidecar that was not ready whether it is.
+        while True:
+            self._let_go()
+            with self._lock:
+                if self._closed:
+                    return False
+                if self._wants_session():
                     due_ns: int | None = self._attempt_at_ns
                 elif self._breaker.state is BreakerState.OPEN:
                     due_ns = self._breaker.probe_at_ns
-                elif not self._ready:
+                elif not self._probe.ready:
                     due_ns = self._ready_at_ns
                 else:
                     due_ns = None
-                left_ns = 0 if due_ns is None else due_ns - time.monotonic_ns()
-                if due_ns is not None and left_ns <= 0:
+                left_s = None if due_ns is None else (due_ns - time.monotonic_ns()) / NS_PER_S
+                if left_s is not None and left_s <= 0:
                     return True
-                self._changed.wait(None if due_ns is None else left_ns / NS_PER_S)
-        return False
+                session = self._session
+                if session is None:
+                    self._changed.wait(left_s)
+                    continue
+                # Nobody may wait for the answer to the trial, which closes the breaker.
+                closely = self._breaker.state is BreakerState.HALF_OPEN
+            session.watch(left_s, closely=closely)
 
-    def _reach(self) -> str:
-        probe = self._stub.describe_models.future(
-            pb.DescribeModelsRequest(models=[NOBODY]),
-            timeout=self._options.probe_timeout_ms * NS_PER_MS / NS_PER_S,
-            wait_for_ready=True,
-        )
-        with self._changed:
-            self._probe = probe
-            if self._closed:
-                self._probe.cancel()
-        try:
-            self._ready = probe.result().ready
-        except grpc.RpcError as error:
-            late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            trouble = self._stub.trouble() if late else ""
-            self._stuck = self._stuck + 1 if late and not trouble else 0
-            return f"not reached: {trouble or describe_error(error)}"
-        except grpc.FutureCancelledError:
-            return "the client is closed"
-        self._stuck = 0
-        return ""
+    def _let_go(self) -> None:
+        # Streams that another has taken the place of end when the last question over them has its answer.
+        for session in self._retired:
+            session.retire()
+            session.look()
+            if session.finished:
+                session.close()
+        self._retired = [session for session in self._retired if not session.finished]
 
     def _connect_anew(self) -> None:
-        self._stuck = 0
-        with self._changed:
+        with self._lock:
             session, self._session = self._session, None
-            self._ready = False
         if session is not None:
-            log.warning("%s: %d probes without an answer, connecting anew", self._target, STUCK_PROBES)
+            log.warning("%s: no answer to one probe after the other, connecting anew", self._target)
             session.close()
-        self._stub.reopen()
+        self._probe.connect_anew()
 
-    def _stream_ended(self, session: PredictSession, cause: str) -> None:
-        with self._changed:
+    def _stream_ended(self, session: Session, cause: str) -> None:
+        with self._lock:
             if self._session is session:
                 self._session = None
-                self._ready = False
+                self._probe.ready = False
                 self._cause = cause
                 # All clients of a sidecar that died see it at once: without a pause all would return at once.
                 self._attempt_at_ns = time.monotonic_ns() + self._pauses.next_ns()
                 log.warning("%s: %s", self._target, cause)
             self._changed.notify_all()
-
-
-def _refuse(questions: Sequence[Question], reason: Reason, detail: str) -> SettledAnswers:
-    return SettledAnswers([Refusal(reason, detail)] * len(questions))
+        session.wake()

@@ -15,14 +15,16 @@ from strategy_client.events import Reason
 from strategy_client.predictor.breaker import BreakerState
 from strategy_client.predictor.channel import TargetError
 from strategy_client.predictor.client import READY_POLL_S, InferenceClient, what_is_not_ready
-from strategy_client.predictor.connection import ConnectionOptions, PredictorCounts, SettledAnswers
+from strategy_client.predictor.connection import ConnectionOptions, PredictorCounts
 from strategy_client.predictor.description import Description
 from strategy_client.predictor.port import PendingAnswers, Prediction, Question, Refusal
 from strategy_client.predictor.preference import Health, Preference
 from strategy_client.predictor.routed_answers import RoutedAnswers, not_answered
 from strategy_client.predictor.security import Security
+from strategy_client.predictor.settled_answers import SettledAnswers
 from strategy_client.predictor.status import InferenceError, SidecarUnavailableError, UnauthenticatedError
 from strategy_client.predictor.stub import NOBODY, TROUBLE_TIMEOUT_S
+from strategy_client.predictor.transport import Transport, TransportInUse
 
 # At the start another target's readiness is not taken before the preferred one had this time.
 PREFERRED_FIRST_S: Final = 0.5
@@ -38,6 +40,7 @@ class EndpointState:
     breaker: BreakerState
     cause: str
     in_use: bool
+    transport: TransportInUse
 
 
 class Endpoints:
@@ -64,6 +67,7 @@ class Endpoints:
         options: ConnectionOptions | None = None,
         uniform: Callable[[], float] = random.random,
         security: Security | None = None,
+        transport: Transport = "auto",
     ) -> None:
         if not targets or len(set(targets)) < len(targets):
             raise TargetError(f"targets {', '.join(targets) or 'none'}: expected at least one, each once")
@@ -73,7 +77,9 @@ class Endpoints:
         self._closed = threading.Event()
         clients: list[InferenceClient] = []
         try:
-            clients.extend(InferenceClient(target, options, uniform, security) for target in self.targets)
+            clients.extend(
+                InferenceClient(target, options, uniform, security, transport) for target in self.targets
+            )
         except BaseException:
             for client in clients:
                 client.close()
@@ -124,6 +130,7 @@ class Endpoints:
                 breaker=client.breaker_state,
                 cause="" if _health(client) is Health.WELL else client.cause,
                 in_use=client is in_use,
+                transport=client.transport,
             )
             for client in self._clients
         )

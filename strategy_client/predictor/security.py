@@ -63,15 +63,28 @@ class Security:
         return grpc.ssl_channel_credentials(trusted, key, chain)
 
 
-class TokenSender(
-    grpc.UnaryUnaryClientInterceptor,  # type: ignore[type-arg]  # generic in its published types only
-    grpc.StreamStreamClientInterceptor,  # type: ignore[type-arg]  # generic in its published types only
-):
-    """Sends the token of a file with each call; SecurityError where there is none at the start."""
+class Token:
+    """The token of a file, read anew each time; SecurityError where there is none at the start."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._token = _token(file)
+
+    def metadata(self) -> tuple[str, str]:
+        """Return what is to be sent with a call."""
+        with contextlib.suppress(SecurityError):  # it is being exchanged: the old one may still be good
+            self._token = _token(self._file)
+        return ("authorization", f"Bearer {self._token}")
+
+
+class TokenSender(
+    grpc.UnaryUnaryClientInterceptor,  # type: ignore[type-arg]  # generic in its published types only
+    grpc.StreamStreamClientInterceptor,  # type: ignore[type-arg]  # generic in its published types only
+):
+    """Sends a token with each of grpcio's calls."""
+
+    def __init__(self, token: Token) -> None:
+        self._token = token
 
     def intercept_unary_unary(
         self, continuation: Callable[..., Any], client_call_details: Any, request: Any
@@ -86,9 +99,7 @@ class TokenSender(
         return continuation(self._with_token(client_call_details), request_iterator)
 
     def _with_token(self, details: Any) -> "_Details":
-        with contextlib.suppress(SecurityError):  # it is being exchanged: the old one may still be good
-            self._token = _token(self._file)
-        return _Details((*(details.metadata or ()), ("authorization", f"Bearer {self._token}")))
+        return _Details((*(details.metadata or ()), self._token.metadata()))
 
 
 class _Details(grpc.ClientCallDetails):

@@ -1,10 +1,10 @@
 """The logic around a model that sorts ticks into BUY and SELL."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,10 +76,19 @@ class ClassifierOptions:
     shadow: ShadowOptions | None = nested(ShadowOptions)  # noqa: RUF009 - a field, declared as the others are
 
 
+class Verdict(NamedTuple):
+    """What the class of the largest probability means; rounding may have added to that."""
+
+    side: Literal["BUY", "SELL"]
+    probability: float
+
+
 class ClassifierProcessor:
     """The class of the largest probability, when that is above the threshold, is the signal.
 
-    Equal largest probabilities are HOLD. The confidence is the probability.
+    Equal largest probabilities are HOLD. The confidence is the probability. `rule` is all that a verdict
+    hangs on beside the prediction: classifiers of equal rules judge alike. `position_size` is the quantity of
+    each signal, in units.
     """
 
     def __init__(
@@ -105,7 +114,9 @@ class ClassifierProcessor:
         self._name = name
         self._options = options
         self._ask = ask
+        self.position_size = options.position_size
         self._meanings = ClassMeanings()
+        self.rule: Hashable = (self._meanings, options.confidence_threshold)
 
     def bind(self, meanings: ClassMeanings) -> None:
         """Take what the model's classes mean; see `LearnedProcessor`."""
@@ -114,41 +125,51 @@ class ClassifierProcessor:
                 Problem("model", f"no class of {self.model.name!r} means BUY or SELL: {meanings.meanings}")
             )
         self._meanings = meanings
+        self.rule = meanings, self._options.confidence_threshold
 
     def extract_features(self, tick: MarketTick, history: Sequence[MarketTick]) -> NDArray[np.float32]:  # noqa: ARG002 - Alpha Panda's runner hands the tick over
         """Return a new row, float32, shape (n_features,); see `LearnedProcessor`."""
-        return follow(history, self.features.names, self.features.stream, self.features.window).row()
+        return follow(history, self.features).row()
 
     def interpret(
         self, tick: MarketTick, features: NDArray[np.float32], prediction: PredictionRow
     ) -> SignalResult | Reason:
         """Return the signal, or why there is none; see `LearnedProcessor`."""
+        verdict = self.judge(prediction)
+        if isinstance(verdict, Reason):
+            return verdict
+        threshold = self._options.confidence_threshold
+        return SignalResult(
+            signal_type=verdict.side,
+            confidence=min(1.0, verdict.probability),
+            quantity=self._options.position_size,
+            price=tick.last_price,
+            reasoning=f"{self.model.name} says {verdict.side} with probability {verdict.probability:.4f}",
+            metadata={
+                "probability": verdict.probability,
+                "probabilities": dict(zip(self._meanings.classes, prediction.probabilities, strict=True)),
+                "confidence_threshold": threshold,
+                "features": dict(zip(self.features.names, features.tolist(), strict=True)),
+            },
+        )
+
+    def judge(self, prediction: PredictionRow) -> Verdict | Reason:
+        """Return what the prediction says by this classifier's rule, or why it says nothing."""
         probabilities = prediction.probabilities
         if len(probabilities) != len(self._meanings.meanings):
             return Reason.CONTRACT_MISMATCH
-        if not all(map(math.isfinite, probabilities)):
+        # A sum is finite only where each of them is.
+        if not (math.isfinite(sum(probabilities)) or all(map(math.isfinite, probabilities))):
             return Reason.NON_FINITE
-        if min(probabilities) < -PROBABILITY_ROUNDING or max(probabilities) > 1 + PROBABILITY_ROUNDING:
-            return Reason.INVALID_SIGNAL
         probability = max(probabilities)
+        if min(probabilities) < -PROBABILITY_ROUNDING or probability > 1 + PROBABILITY_ROUNDING:
+            return Reason.INVALID_SIGNAL
         if probability <= self._options.confidence_threshold:
             return Reason.BELOW_THRESHOLD
         meaning = self._meanings.meanings[probabilities.index(probability)]
         if meaning not in ("BUY", "SELL") or probabilities.count(probability) > 1:
             return Reason.HOLD
-        return SignalResult(
-            signal_type="BUY" if meaning == "BUY" else "SELL",
-            confidence=min(1.0, probability),
-            quantity=self._options.position_size,
-            price=tick.last_price,
-            reasoning=f"{self.model.name} says {meaning} with probability {probability:.4f}",
-            metadata={
-                "probability": probability,
-                "probabilities": dict(zip(self._meanings.classes, probabilities, strict=True)),
-                "confidence_threshold": self._options.confidence_threshold,
-                "features": dict(zip(self.features.names, features.tolist(), strict=True)),
-            },
-        )
+        return Verdict("BUY" if meaning == "BUY" else "SELL", probability)
 
     def process_tick(self, tick: MarketTick, history: Sequence[MarketTick]) -> SignalResult | None:
         """Extract, ask, wait and interpret in one call; None where there is no signal, whatever the reason.

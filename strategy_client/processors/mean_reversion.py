@@ -7,7 +7,7 @@ from typing import Any, Final
 from strategy_client.events import MarketTick, SignalResult, SignalType
 from strategy_client.features.feature import MAX_WINDOW
 from strategy_client.features.level import ZScore, ZScoreStream
-from strategy_client.history import follow
+from strategy_client.history import Following
 from strategy_client.processors.confidence import confidence
 from strategy_client.processors.parameter import MAX_POSITION, integer, number, read_options
 
@@ -43,12 +43,11 @@ class MeanReversionProcessor:
 
     def __init__(self, options: MeanReversionOptions) -> None:
         self._options = options
-        self._zscore = ZScore(options.lookback_periods)
-        self._feature = f"zscore_{options.lookback_periods}"
+        self._zscore = Following(ZScore(options.lookback_periods))
 
     def process_tick(self, tick: MarketTick, history: Sequence[MarketTick]) -> SignalResult | None:
         """Return BUY or SELL, or None; see `StrategyProcessor`."""
-        stream = follow(history, self._feature, self._zscore.stream, self._zscore.window)
+        stream = self._zscore.on(history)
         z_score = stream.value()
         threshold = self._options.std_deviation_threshold
         if z_score > threshold:

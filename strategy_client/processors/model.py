@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, NamedTuple
 
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 MODEL_SUFFIXES: Final = (".onnx", ".joblib")
@@ -58,8 +58,7 @@ class ClassMeanings:
             raise ValueError(f"{len(self.classes)} classes, {len(self.meanings)} meanings: expected one each")
 
 
-@dataclass(frozen=True, slots=True)
-class PredictionRow:
+class PredictionRow(NamedTuple):
     """What a model answered to one row; what it does not give stays empty.
 
     `label` is the class as text, `probabilities` one number a class in the order of `ClassMeanings`, `value`

@@ -7,7 +7,7 @@ from typing import Any
 from strategy_client.events import MarketTick, SignalResult, SignalType
 from strategy_client.features.feature import MAX_WINDOW
 from strategy_client.features.returns import Return, ReturnStream
-from strategy_client.history import follow
+from strategy_client.history import Following
 from strategy_client.processors.confidence import confidence
 from strategy_client.processors.parameter import MAX_POSITION, integer, number, read_options
 
@@ -31,12 +31,11 @@ class MomentumProcessor:
 
     def __init__(self, options: MomentumOptions) -> None:
         self._options = options
-        self._return = Return(options.lookback_periods)
-        self._feature = f"return_{options.lookback_periods}"
+        self._return = Following(Return(options.lookback_periods))
 
     def process_tick(self, tick: MarketTick, history: Sequence[MarketTick]) -> SignalResult | None:
         """Return BUY or SELL, or None; see `StrategyProcessor`."""
-        stream = follow(history, self._feature, self._return.stream, self._return.window)
+        stream = self._return.on(history)
         momentum = stream.value()
         threshold = self._options.momentum_threshold
         if momentum > threshold:

@@ -7,7 +7,8 @@ from typing import Self
 
 from strategy_client.events import ProcessedTick, ShadowComparison, Signal
 from strategy_client.recording.file_names import OUTCOMES, SHADOWS, SIGNALS
-from strategy_client.sinks.jsonl import JsonLinesFile, OutcomeLines, ShadowRecords, signal_record
+from strategy_client.sinks.jsonl import JsonLinesFile, OutcomeLines, ShadowRecords
+from strategy_client.sinks.signal_lines import SignalLines
 
 
 class OutcomeFiles:
@@ -23,6 +24,7 @@ class OutcomeFiles:
         self._shadows_path = folder / SHADOWS
         self._shadows: JsonLinesFile | None = None
         self._lines = OutcomeLines()
+        self._signal_lines = SignalLines()
         self._shadow_records = ShadowRecords()
         self._stack = ExitStack()
 
@@ -56,7 +58,7 @@ class OutcomeFiles:
         self._outcomes.write_line(self._lines.line(processed.index, processed.tick, processed.outcomes))
         for outcome in processed.outcomes:
             if isinstance(outcome, Signal):
-                self._signals.write(signal_record(processed.index, outcome))
+                self._signals.write_line(self._signal_lines.line(processed.index, outcome))
 
     def compared(self, comparison: ShadowComparison) -> None:
         """Write what a shadow would have done."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 from strategy_client.drift import DriftCounts
 from strategy_client.edge import TickCounts
 from strategy_client.predictor.connection import PredictorCounts
+from strategy_client.predictor.transport import TransportInUse
 from strategy_client.shadow import ShadowSummary
 
 SIDES: Final = ("BUY", "SELL")
@@ -87,7 +88,7 @@ class TickLatency:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A run. `calls` is None where no strategy needed a sidecar.
+    """A run. `calls` is None where no strategy needed a sidecar; `transports` carried them, one a target.
 
     `window` is how many ticks were asked together at most; `latency_us` is None where it is more than one.
     """
@@ -104,6 +105,7 @@ class Summary:
     calls: PredictorCounts | None
     files: Mapping[str, str]
     deadline_ms: float | None = None
+    transports: Sequence[TransportInUse] = ()
 
     @property
     def ticks_per_s(self) -> float:
@@ -148,6 +150,7 @@ class Summary:
             "bad_lines": {"count": self.bad_lines, "first": list(self.first_bad_lines)},
             "replaced": [asdict(each) for each in self.replaced],
             "calls": asdict(self.calls) if self.calls else None,
+            "transports": list(self.transports),
             "failed_calls": self.failed_calls,
             "files": dict(self.files),
         }

@@ -11,6 +11,7 @@ import numpy as np
 
 from strategy_client.executor import StrategyExecutor
 from strategy_client.predictor.connection import PredictorCounts
+from strategy_client.predictor.transport import TransportInUse
 from strategy_client.processors.processor import LearnedProcessor
 from strategy_client.recording.summary import ModelAnswers, Replaced, StrategySummary, Summary, TickLatency
 from strategy_client.runner import StrategyRunner
@@ -76,6 +77,7 @@ def summarise(
     duration_ns: int,
     window: int,
     files: Mapping[str, Path],
+    transports: Sequence[TransportInUse],
 ) -> Summary:
     """Put a replay's numbers together."""
     return Summary(
@@ -94,4 +96,5 @@ def summarise(
         calls=calls,
         files={name: str(path) for name, path in files.items()},
         deadline_ms=deadline_ms,
+        transports=transports,
     )

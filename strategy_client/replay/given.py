@@ -5,23 +5,21 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from strategy_client.configuration import (
-    ConfigurationError,
-    Problem,
-    StrategyConfig,
-    TicksConfig,
-    did_you_mean,
-)
+import numpy as np
+
+from strategy_client.configuration import ConfigurationError, Problem, StrategyConfig, TicksConfig
 from strategy_client.events import MarketTick
 from strategy_client.factory import StrategyFactory
 from strategy_client.sources.bad_line import BadFileError, BadLines, FieldError
 from strategy_client.sources.record import RecordReader
 from strategy_client.sources.tick_file import merged, open_ticks
+from strategy_client.store.columns import read_columns
 from strategy_client.store.section import Place, Section
 from strategy_client.store.store import StrategySet
 from strategy_client.store.strategy import StrategyReader
 
 FRAME: Final = Path("frame")
+MAY_BE_NONE: Final = frozenset(field.name for field in fields(TicksConfig) if field.default is None)
 
 # A file or folder, a database's URL, what a store read, or strategies with the keys of the YAML files.
 StrategiesGiven = str | Path | StrategySet | Mapping[str, Any] | Sequence[Mapping[str, Any] | StrategyConfig]
@@ -30,11 +28,14 @@ TicksGiven = Any
 
 
 class _Given:
-    """Names a place in what a caller gave, as the path of keys in it."""
+    """Names a place in an argument that a caller gave, as the path of keys in it."""
+
+    def __init__(self, argument: str) -> None:
+        self._argument = argument
 
     def problem(self, place: Place, text: str) -> Problem:
         """Return the problem."""
-        return Problem(".".join(["strategies", *map(str, place)]), text)
+        return Problem(".".join([self._argument, *map(str, place)]), text)
 
 
 def read_given_strategies(given: StrategiesGiven, factory: StrategyFactory) -> StrategySet:
@@ -62,7 +63,7 @@ def read_given_strategies(given: StrategiesGiven, factory: StrategyFactory) -> S
         if isinstance(item, StrategyConfig):
             strategies.append(item)
             continue
-        section = Section(_Given(), (index,), _plain(item), problems)
+        section = Section(_Given("strategies"), (index,), _plain(item), problems)
         if isinstance(item, Mapping):
             strategies.append(reader.read_file_keys(section, notes))
             section.finish()
@@ -84,7 +85,7 @@ def read_given_ticks(
         return iter(open_ticks(Path(given), columns, tokens, bad))
     if hasattr(given, "columns") and hasattr(given, "itertuples"):
         return _read_frame(given, columns, tokens, bad)
-    if isinstance(given, Sequence) and given and all(isinstance(each, str | Path) for each in given):
+    if isinstance(given, Sequence) and all(isinstance(each, str | Path) for each in given):
         return merged([open_ticks(Path(each), columns, tokens, bad) for each in given])
     if isinstance(given, Iterable):
         return _checked(given)
@@ -135,19 +136,24 @@ def _is_any(given: object, *kinds: type[Any]) -> bool:
 
 
 def _plain(item: object) -> object:
-    # The readers of files take lists; in Python a tuple or a range is as good.
+    # The readers of files take lists and integers; in Python a tuple, a range or numpy's are as good.
     if not isinstance(item, Mapping):
         return item
-    return {
-        key: list(value) if isinstance(value, tuple | range | set | frozenset) else value
-        for key, value in item.items()
-    }
+    return {str(key): _plain_value(value) for key, value in item.items()}
+
+
+def _plain_value(value: object) -> object:
+    if isinstance(value, tuple | range | set | frozenset):
+        return list(value)
+    if isinstance(value, np.integer):
+        return int(value)
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def columns_of(given: TicksConfig | Mapping[str, Any] | None, strategies: StrategySet) -> TicksConfig:
     """Return how ticks are read: as the caller says, else as beside the strategies, else by default.
 
-    A mapping changes single fields. Raises ConfigurationError for one that there is not.
+    A mapping changes single fields. Raises ConfigurationError for one that there is not, or that is wrong.
     """
     base = strategies.ticks or TicksConfig()
     if given is None:
@@ -157,12 +163,10 @@ def columns_of(given: TicksConfig | Mapping[str, Any] | None, strategies: Strate
     if not _is_any(given, Mapping):
         text = f"expected a TicksConfig or a mapping, came {type(given).__name__}"
         raise ConfigurationError(Problem("columns", text))
-    known = [field.name for field in fields(TicksConfig)]
-    unknown = [str(name) for name in given if name not in known]
-    if unknown:
-        problems = (
-            Problem(f"columns.{name}", f"unknown key{did_you_mean(name, known)}; known: {', '.join(known)}")
-            for name in unknown
-        )
+    problems: list[Problem] = []
+    # What may be left out may also be said to be None.
+    said = {name: value for name, value in given.items() if value is not None or name not in MAY_BE_NONE}
+    read = read_columns(Section(_Given("columns"), (), _plain(said), problems))
+    if problems:
         raise ConfigurationError(*problems)
-    return replace(base, **given)
+    return replace(base, **{str(name): getattr(read, str(name)) for name in given})

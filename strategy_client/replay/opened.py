@@ -1,6 +1,7 @@
 """A replay led by hand, for notebooks and tests: a context manager to iterate over."""
 
 import itertools
+import sys
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -8,8 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-from strategy_client.bindings import Bindings, Unbound
-from strategy_client.configuration import ConfigurationError, Problem, StrategyConfig, TicksConfig
+from strategy_client.binding import Unbound
+from strategy_client.bindings import Bindings
+from strategy_client.configuration import StrategyConfig, TicksConfig
 from strategy_client.events import MarketTick, ProcessedTick
 from strategy_client.factory import StrategyFactory
 from strategy_client.lineup import create_executors, wanted_models
@@ -19,6 +21,7 @@ from strategy_client.predictor.port import Predictor
 from strategy_client.predictor.security import Security
 from strategy_client.processors.limits import shadow_of
 from strategy_client.processors.processor import LearnedProcessor
+from strategy_client.replay.arguments import check_arguments
 from strategy_client.replay.given import (
     StrategiesGiven,
     TicksGiven,
@@ -28,13 +31,13 @@ from strategy_client.replay.given import (
 )
 from strategy_client.replay.results import ReplayRecord, ReplayResult
 from strategy_client.replay.sidecar import open_sidecar
-from strategy_client.replay.window import WINDOW_TICKS, WindowOptions, Windows
+from strategy_client.replay.window import WINDOW_TICKS, TicksUntilError, WindowOptions, Windows
 from strategy_client.runner import RunnerOptions, StrategyRunner
 from strategy_client.sources.bad_line import BadFileError, BadLines
 
 # Long, so that a machine that is busy for a moment does not change what comes out.
 DEADLINE_MS: Final = 5_000.0
-MAX_WINDOW_TICKS: Final = 1_000
+COMPARE_EVERY_TICKS: Final = 256
 
 
 class DescribingPredictor(Predictor, Protocol):
@@ -82,7 +85,7 @@ class OpenedReplay:
         )
         tokens = {token for each in self.strategies for token in each.instrument_tokens}
         all_ticks = read_given_ticks(ticks, columns, tokens, self.bad)
-        wanted = itertools.islice(all_ticks, skip, None if limit is None else skip + limit)
+        wanted = itertools.islice(all_ticks, skip, None if limit is None else min(skip + limit, sys.maxsize))
         self._ticks: Iterator[MarketTick] = self._with_first(wanted)
         self._models = models
         self._targets = tuple(targets)
@@ -195,7 +198,8 @@ class OpenedReplay:
         try:
             for processed in steps:
                 self._record.took(processed)
-                self._compare(runner, wait=False)
+                # Now and then all that are left are waited for: of too many the first would be dropped.
+                self._compare(runner, wait=processed.index % COMPARE_EVERY_TICKS == 0)
                 yield processed
             self._compare(runner, wait=True)
         except BaseException:
@@ -216,9 +220,11 @@ class OpenedReplay:
             yield ProcessedTick(index, tick, outcomes, time.monotonic_ns() - began_ns)
 
     def _in_windows(self, windows: Windows) -> Iterator[ProcessedTick]:
-        for index, tick in enumerate(self._ticks):
+        given = TicksUntilError(self._ticks)
+        for index, tick in given:
             yield from windows.take(index, tick)
         yield from windows.drain()
+        given.check()
 
 
 def open_replay(
@@ -260,20 +266,21 @@ def open_replay(
     tick. `window` ticks are asked in one request with the same outcomes; 1 tells how long a tick takes, and
     is the default with a `predictor`.
 
-    Raises ConfigurationError for strategies, columns or arguments that are wrong, ValueError for a
-    `deadline_ms` that is no time, TargetError for an address,
+    Raises ConfigurationError for strategies, columns or arguments that are wrong, TargetError for an address,
     BadFileError for ticks that are none. Entering raises SidecarError or InferenceError where no sidecar
     answers.
     """
-    given = {"models": models, "target": target, "predictor": predictor}
-    several = [name for name, value in given.items() if value is not None]
-    if len(several) > 1:
-        raise ConfigurationError(Problem(several[1], f"expected one of {', '.join(given)}, came {several}"))
-    if skip < 0 or (limit is not None and limit < 1):
-        raise ConfigurationError(Problem("limit", f"expected skip >= 0 and limit >= 1, came {skip}, {limit}"))
-    if window is not None and not 1 <= window <= MAX_WINDOW_TICKS:
-        text = f"expected 1 to {MAX_WINDOW_TICKS} ticks, came {window}"
-        raise ConfigurationError(Problem("window", text))
+    check_arguments(
+        models=models,
+        target=target,
+        predictor=predictor,
+        security=security,
+        factory=factory,
+        skip=skip,
+        limit=limit,
+        deadline_ms=deadline_ms,
+        window=window,
+    )
     factory = factory or StrategyFactory()
     known = read_given_strategies(strategies, factory)
     return OpenedReplay(
@@ -285,8 +292,8 @@ def open_replay(
         targets=[check_target(each) for each in ([target] if isinstance(target, str) else target or ())],
         security=security,
         predictor=predictor,
-        skip=skip,
-        limit=limit,
-        deadline_ms=deadline_ms,
-        window=window or (WINDOW_TICKS if predictor is None else 1),
+        skip=int(skip),
+        limit=None if limit is None else int(limit),
+        deadline_ms=float(deadline_ms),
+        window=int(window or (WINDOW_TICKS if predictor is None else 1)),
     )

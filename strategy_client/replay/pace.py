@@ -26,4 +26,4 @@ class Pace:
         due_s = self._began_s + (tick.timestamp - self._first).total_seconds() / self.speed
         left_s = due_s - time.monotonic()
         if left_s > 0:
-            self._never.wait(left_s)
+            self._never.wait(min(left_s, threading.TIMEOUT_MAX))

@@ -1,5 +1,6 @@
 """What came of a replay, as numpy arrays and pandas frames."""
 
+import math
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -62,8 +63,8 @@ class ReplayRecord:
         """Take a tick and its outcomes."""
         tick, ticks = processed.tick, self._ticks
         ticks["tick"].append(processed.index)
-        ticks["time"].append((tick.timestamp - EPOCH) // MICROSECOND if tick.timestamp.tzinfo else NO_TIME)
-        ticks["instrument_token"].append(tick.instrument_token)
+        ticks["time"].append(_time_us(tick.timestamp))
+        ticks["instrument_token"].append(_integer(tick.instrument_token))
         ticks["price"].append(_price(tick))
         ticks["duration_ns"].append(processed.duration_ns)
         for outcome in processed.outcomes:
@@ -116,7 +117,7 @@ class ReplayRecord:
         detail, confidence, quantity = "", np.nan, 0
         if isinstance(outcome, Signal):
             self.signals.append(outcome)
-            confidence, quantity = outcome.confidence, outcome.quantity
+            confidence, quantity = outcome.confidence, min(outcome.quantity, MAX_INTEGER)
         else:
             detail = outcome.detail
         columns["row"].append(row)
@@ -125,14 +126,17 @@ class ReplayRecord:
         columns["confidence"].append(confidence)
         columns["quantity"].append(quantity)
         columns["probability"].append(_number(metadata.get("probability"), np.nan))
-        columns["model"].append(self._names["model"].number(str(metadata.get("model", ""))))
-        columns["version"].append(int(_number(metadata.get("version"), 0)))
-        columns["digest"].append(self._names["digest"].number(str(metadata.get("digest", ""))))
+        columns["model"].append(self._names["model"].number(_text(metadata.get("model"))))
+        columns["version"].append(_integer(metadata.get("version")))
+        columns["digest"].append(self._names["digest"].number(_text(metadata.get("digest"))))
         columns["detail"].append(self._details.number(detail))
 
 
 # numpy's own "not a time".
 NO_TIME: Final = -(2**63)
+MAX_INTEGER: Final = 2**63 - 1
+# What datetime64[ns] holds: the years 1677 to 2262.
+MAX_TIME_US: Final = MAX_INTEGER // NS_PER_US
 TICK_CODES: Final = {"tick": "q", "time": "q", "instrument_token": "q", "price": "d", "duration_ns": "q"}
 OUTCOME_CODES: Final = {
     "row": "q",
@@ -178,9 +182,10 @@ class ReplayResult:
     def ticks(self) -> dict[str, NDArray[Any]]:
         """Return a row for each tick.
 
-        `tick` int64, counted from 0; `time` datetime64[ns] in UTC, to the microsecond; `instrument_token`
-        int64; `price` float64, NaN where it is no number; `duration_ns` int64, the tick's way through the
-        runner, 0 where ticks were asked for in windows.
+        `tick` int64, counted from 0; `time` datetime64[ns] in UTC, to the microsecond, NaT where it is none
+        of the years 1678 to 2261 or has no zone; `instrument_token` int64, 0 where it is no integer; `price`
+        float64, NaN where it is no number; `duration_ns` int64, the tick's way through the runner, 0 where
+        ticks were asked for in windows.
         """
         return dict(self._ticks)
 
@@ -245,15 +250,39 @@ class ReplayResult:
         return frame
 
 
-def _price(tick: MarketTick) -> float:
+# What the edge refuses has its row too, and a processor of a user's own may put anything into metadata.
+
+
+def _time_us(timestamp: datetime) -> int:
     try:
-        return float(tick.last_price)
-    except (TypeError, ValueError):
-        return np.nan
+        since_epoch_us = (timestamp - EPOCH) // MICROSECOND
+    except Exception:  # noqa: BLE001 no datetime at all, or one without a zone, or with one that raises
+        return NO_TIME
+    return since_epoch_us if abs(since_epoch_us) <= MAX_TIME_US else NO_TIME
+
+
+def _price(tick: MarketTick) -> float:
+    given: object = tick.last_price
+    try:
+        return math.nan if isinstance(given, str | bytes | bool) else float(tick.last_price)
+    except Exception:  # noqa: BLE001 as at the edge
+        return math.nan
+
+
+def _integer(value: object) -> int:
+    given = isinstance(value, int | np.integer) and abs(int(value)) <= MAX_INTEGER
+    return int(value) if given else 0  # type: ignore[call-overload]
 
 
 def _number(value: object, otherwise: float) -> float:
-    return float(value) if isinstance(value, int | float) else otherwise
+    try:
+        return float(value) if isinstance(value, int | float) else otherwise
+    except OverflowError:
+        return otherwise
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _name(outcome: Outcome) -> str:

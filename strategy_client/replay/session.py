@@ -26,19 +26,21 @@ from strategy_client.factory import StrategyFactory
 from strategy_client.lineup import create_executors, wanted_models
 from strategy_client.listener import TickListener
 from strategy_client.predictor.security import Security
+from strategy_client.predictor.transport import Transport
 from strategy_client.processors.limits import shadow_of
 from strategy_client.processors.processor import LearnedProcessor
 from strategy_client.recording.file_names import LATENCY, REPORT, SUMMARY
 from strategy_client.recording.outcome_files import OutcomeFiles
 from strategy_client.recording.summary import Replaced, Summary
 from strategy_client.replay.closing import TickLog, summarise
+from strategy_client.replay.collector import fewer_collections
 from strategy_client.replay.listeners import Listeners
 from strategy_client.replay.pace import Pace
 from strategy_client.replay.replacement import Replacement
 from strategy_client.replay.sidecar import Sidecar, open_sidecar
-from strategy_client.replay.window import WINDOW_TICKS, WindowOptions, Windows
+from strategy_client.replay.window import WINDOW_TICKS, TicksUntilError, WindowOptions, Windows
 from strategy_client.runner import RunnerOptions, StrategyRunner
-from strategy_client.sources.bad_line import BadFileError, BadLineError, BadLines
+from strategy_client.sources.bad_line import BadFileError, BadLines
 from strategy_client.sources.tick_file import TickFile, merged, open_ticks
 
 DEADLINE_MS: Final = 5_000.0
@@ -55,9 +57,10 @@ class ReplayOptions:
     `skip` ticks are left out at the start; `limit` and the places of replacements count from there. As fast
     as possible, `window` ticks are asked in one request, with the same outcomes; 1 is tick by tick, which
     alone tells how long a tick takes.
-    `security` is for the `targets`. Without any a sidecar is started over a copy of `models`, which refuses a
-    file of another contract than the one it is to replace, but for the models in `allow_contract_change`. The
-    deadline is long by default, so that a machine that is busy for a moment does not change the bytes.
+    `security` is for the `targets`, `transport` for any sidecar. Without targets one serves a copy of
+    `models`, which refuses a file of another contract than the one it is to replace, but for the models in
+    `allow_contract_change`. The deadline is long by default, so that a machine that is busy for a moment does
+    not change the bytes.
     `audit` is a folder to append an audit log to.
     """
 
@@ -67,6 +70,7 @@ class ReplayOptions:
     out: Path
     targets: Sequence[str] = ()
     security: Security | None = None
+    transport: Transport = "auto"
     models: Path = Path("models")
     speed: float | None = None
     window: int = WINDOW_TICKS
@@ -121,6 +125,7 @@ class Replay:
                 self._wanted,
                 targets=self._options.targets,
                 security=self._options.security,
+                transport=self._options.transport,
                 models=self._options.models,
                 allow_contract_change=self._options.allow_contract_change,
                 has_shadows=self._has_shadows,
@@ -150,6 +155,8 @@ class Replay:
             log = TickLog()
             started_ns = time.monotonic_ns()
             process = self._process_windows if self._in_windows else self._process
+            if self._in_windows:
+                stack.enter_context(fewer_collections())
             for processed in process(ticks, runner, sidecar, log):
                 listeners.took(processed)
                 if processed.index % PROGRESS_EVERY_TICKS == PROGRESS_EVERY_TICKS - 1:
@@ -175,6 +182,7 @@ class Replay:
             duration_ns=duration_ns,
             window=self._options.window if self._in_windows else 1,
             files=paths,
+            transports=sidecar.transports,
         )
         summary_path.write_text(json.dumps(summary.to_json(), indent=2) + "\n", encoding="utf-8")
         return summary
@@ -206,18 +214,15 @@ class Replay:
         options = WindowOptions(self._options.window)
         windows = Windows(runner, sidecar.client, self._options.deadline_ms, options)
         happens = {*self._acts, *(replacement.tick for replacement in self._options.replacements)}
-        try:
-            for index, tick in enumerate(ticks):
-                if index in happens:
-                    yield from windows.drain()
-                    self._act(index, sidecar)
-                log.by_instrument[tick.instrument_token] += 1
-                yield from windows.take(index, tick)
-        except (BadFileError, BadLineError):
-            # The ticks before the place that is bad have their outcomes, as they have tick by tick.
-            yield from windows.drain()
-            raise
+        given = TicksUntilError(ticks)
+        for index, tick in given:
+            if index in happens:
+                yield from windows.drain()
+                self._act(index, sidecar)
+            log.by_instrument[tick.instrument_token] += 1
+            yield from windows.take(index, tick)
         yield from windows.drain()
+        given.check()
 
     def _act(self, index: int, sidecar: Sidecar) -> None:
         for replacement in self._options.replacements:

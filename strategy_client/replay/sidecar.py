@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from strategy_client.bindings import Bindings, Wanted
+from strategy_client.binding import Wanted
+from strategy_client.bindings import Bindings
 from strategy_client.events import Reason
 from strategy_client.predictor.client import InferenceClient
 from strategy_client.predictor.endpoints import Endpoints
 from strategy_client.predictor.security import Security
 from strategy_client.predictor.status import SidecarUnavailableError
+from strategy_client.predictor.transport import Transport, TransportInUse
 from strategy_client.sidecar.own_sidecar import OwnSidecar
 
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -29,6 +31,14 @@ class Sidecar:
     bindings: Bindings | None = None
     own: OwnSidecar | None = None
 
+    @property
+    def transports(self) -> tuple[TransportInUse, ...]:
+        """What carries the calls to each target."""
+        if self.client is None:
+            return ()
+        clients = self.client.clients if isinstance(self.client, Endpoints) else (self.client,)
+        return tuple(client.transport for client in clients)
+
     def replace(self, model: str, file: Path) -> str:
         """Put a file in a model's place; return why it was not taken, empty when it was."""
         if self.own is None or self.bindings is None or not isinstance(self.client, InferenceClient):
@@ -44,6 +54,7 @@ def open_sidecar(
     *,
     targets: Sequence[str],
     security: Security | None,
+    transport: Transport = "auto",
     models: Path,
     allow_contract_change: Collection[str],
     has_shadows: bool,
@@ -57,18 +68,20 @@ def open_sidecar(
     if not wanted:
         return sidecar
     if targets:
-        endpoints = sidecar.client = stack.enter_context(Endpoints(targets, security=security))
+        endpoints = sidecar.client = stack.enter_context(
+            Endpoints(targets, security=security, transport=transport)
+        )
         endpoints.wait_ready(CONNECT_TIMEOUT_S)
         if has_shadows:
-            sidecar.shadows = stack.enter_context(Endpoints(targets, security=security))
+            sidecar.shadows = stack.enter_context(Endpoints(targets, security=security, transport=transport))
     else:
         # The process first: a fork is safest before gRPC has threads.
         pinned = {each.model.name for each in wanted if each.model.version}
         own = sidecar.own = stack.enter_context(OwnSidecar(models, allow_contract_change, pinned))
-        client = sidecar.client = stack.enter_context(InferenceClient(own.target))
+        client = sidecar.client = stack.enter_context(InferenceClient(own.target, transport=transport))
         own.wait_ready(client)
         if has_shadows:
-            sidecar.shadows = stack.enter_context(InferenceClient(own.target))
+            sidecar.shadows = stack.enter_context(InferenceClient(own.target, transport=transport))
     if sidecar.shadows is not None and not sidecar.shadows.wait_connected(CONNECT_TIMEOUT_S):
         text = f"no second connection to it, for shadows, within {CONNECT_TIMEOUT_S:g} s"
         raise SidecarUnavailableError(Reason.UNAVAILABLE, text)

@@ -7,14 +7,15 @@ batch may differ in the last bits from what it answers to each alone. Equal rows
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from strategy_client.events import MarketTick, Outcome, ProcessedTick
+from strategy_client.pending import PendingTick
 from strategy_client.predictor.port import PendingAnswers, Predictor, Refusal
 from strategy_client.questions import QuestionSheet
-from strategy_client.runner import NS_PER_MS, PendingTick, StrategyRunner
+from strategy_client.runner import NS_PER_MS, StrategyRunner
 
 WINDOW_TICKS: Final = 250
 # While the sidecar answers one window, the next one is filled.
@@ -33,6 +34,28 @@ class WindowOptions:
     rows: int = 500
     size_bytes: int = 16 * 1024 * 1024
     longest_ms: float = 60_000.0
+
+
+class TicksUntilError:
+    """Numbers ticks from 0, and ends where their source raises; `check` raises that then.
+
+    So the ticks before the place that is bad get their outcomes, as they do one by one.
+    """
+
+    def __init__(self, ticks: Iterable[MarketTick]) -> None:
+        self._ticks = ticks
+        self._error: Exception | None = None
+
+    def __iter__(self) -> Iterator[tuple[int, MarketTick]]:
+        try:
+            yield from enumerate(self._ticks)
+        except Exception as error:  # noqa: BLE001 kept, and raised by `check`
+            self._error = error
+
+    def check(self) -> None:
+        """Raise what the source has raised, once all ticks before are concluded."""
+        if self._error is not None:
+            raise self._error
 
 
 class Window:
@@ -68,33 +91,48 @@ class Windows:
         self._options = options or WindowOptions()
         # What one more tick may add.
         self._rows = self._options.rows - len(runner.executors)
+        self._waiting: list[MarketTick] = []
+        self._first_waiting = 0
         self._filling: Window | None = None
         self._asked: deque[Window] = deque()
 
     def __repr__(self) -> str:
-        filling = len(self._filling.ticks) if self._filling else 0
+        filling = len(self._waiting) + (len(self._filling.ticks) if self._filling else 0)
         return f"<Windows {filling} ticks taken, {len(self._asked)} windows on the way>"
 
-    def take(self, index: int, tick: MarketTick) -> Iterator[ProcessedTick]:
-        """Take a tick; yield what has become of earlier ones, in order, when that is known."""
-        window = self._filling
-        if window is None:
-            window = self._filling = Window(index)
-        pending = self._runner.prepare(tick, window.sheet, window.shadow_sheet)
-        self._runner.decide(pending)
-        window.ticks.append(pending)
-        options, sheets = self._options, (window.sheet, window.shadow_sheet)
-        if (
-            len(window.ticks) >= options.ticks
-            or max(map(len, sheets)) > self._rows
-            or max(sheet.size_bytes for sheet in sheets) >= options.size_bytes
-        ):
-            self._ask(window)
-            if len(self._asked) >= MAX_WINDOWS_ON_THE_WAY:
-                yield from self._conclude(self._asked.popleft())
+    def take(self, index: int, tick: MarketTick) -> Iterable[ProcessedTick]:
+        """Take a tick; return what has become of earlier ones, in order, when that is known."""
+        if not self._waiting:
+            self._first_waiting = index
+        self._waiting.append(tick)
+        return self._fill() if len(self._waiting) >= self._options.ticks else ()
+
+    def _fill(self) -> Iterator[ProcessedTick]:
+        # As many ticks as a window may have take each step together; it may be full before.
+        runner, options = self._runner, self._options
+        waiting, self._waiting = self._waiting, []
+        for index, pending in enumerate(runner.admit(waiting), self._first_waiting):
+            window = self._filling
+            if window is None:
+                window = self._filling = Window(index)
+            sheet, shadow_sheet = window.sheet, window.shadow_sheet
+            runner.write(pending, sheet, shadow_sheet)
+            runner.decide(pending)
+            window.ticks.append(pending)
+            if (
+                len(window.ticks) >= options.ticks
+                or len(sheet) > self._rows
+                or len(shadow_sheet) > self._rows
+                or sheet.size_bytes >= options.size_bytes
+                or shadow_sheet.size_bytes >= options.size_bytes
+            ):
+                self._ask(window)
+                if len(self._asked) >= MAX_WINDOWS_ON_THE_WAY:
+                    yield from self._conclude(self._asked.popleft())
 
     def drain(self) -> Iterator[ProcessedTick]:
         """Yield what becomes of all ticks taken; at the end, and before something happens between two."""
+        yield from self._fill()
         if self._filling is not None:
             self._ask(self._filling)
         while self._asked:

@@ -3,13 +3,15 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
 
-from strategy_client.report.charts import DIGEST_CHARACTERS, SIDES
+from strategy_client.report.charts import DIGEST_CHARACTERS, SIDES, side_of
 from strategy_client.report.recording import NO_MODEL, Recording
 
+NS_PER_S: Final = 1_000_000_000
 # Reasons that say that something did not work, the worst first; others are the market's or the user's.
 FAILURES: Final[Mapping[str, str]] = {
     "PROCESSOR_ERROR": "a processor raised",
@@ -27,6 +29,24 @@ CAUTIONS: Final[Mapping[str, str]] = {
     "STALE_TICK": "the tick was too old, out of order, or had no time zone",
     "MODEL_STALE": "the model was older than its strategy allows",
 }
+# What is counted of the ticks and requests of a run, in words.
+FACTS: Final[Sequence[tuple[str, str, str]]] = (
+    ("edge", "taken", "ticks taken"),
+    ("edge", "unknown_instrument", "ticks of an instrument that no strategy knows"),
+    ("edge", "invalid", "ticks refused for a price or time that is none"),
+    ("edge", "out_of_order", "ticks older than the one before"),
+    ("edge", "ahead", "ticks from the future"),
+    ("edge", "stale", "ticks that came too late"),
+    ("bad_lines", "count", "lines that are no ticks"),
+    ("calls", "requests", "requests to the sidecar"),
+    ("calls", "answered", "requests answered in time"),
+    ("calls", "missed", "requests not answered by the deadline"),
+    ("calls", "failed", "requests that failed"),
+    ("calls", "late", "answers after their deadline, dropped"),
+    ("calls", "streams", "connections made"),
+    ("calls", "breaker_opened", "times the circuit breaker opened"),
+)
+MAX_NAMED: Final = 3
 GOOD, WARN, BAD = "good", "warn", "bad"
 
 
@@ -51,11 +71,11 @@ def totals(recording: Recording) -> dict[str, Counter[str]]:
     }
 
 
-def verdict(counted: Mapping[str, Counter[str]]) -> dict[str, Any]:
-    """Return whether a person has to look closer, and at what."""
+def verdict(recording: Recording, counted: Mapping[str, Counter[str]]) -> dict[str, Any]:
+    """Return whether a person has to look closer, at what, and when it came."""
     came: Counter[str] = sum(counted.values(), Counter())
     points = [
-        f"{name}, {came[name]:,} times: {why} ({_whose(counted, name)})"
+        f"{name}, {came[name]:,} times: {why} ({_whose(counted, name)}), {_when(recording, name)}"
         for name, why in (*FAILURES.items(), *CAUTIONS.items())
         if came[name]
     ]
@@ -104,7 +124,7 @@ def model_table(recording: Recording) -> Table | None:
 def shadow_table(recording: Recording) -> Table | None:
     """Return how far each shadow went along with the live model; None where there was none."""
     rows: list[list[str | int | float]] = []
-    sides = np.array([SIDES.index(name) if name in SIDES else -1 for name in recording.outcome_names])
+    sides = side_of(recording)
     for track in recording.shadows:
         counted = _strategies(recording.summary).get(track.strategy_id, {}).get("shadow", {})
         apart = counted.get("probability_difference", {})
@@ -144,7 +164,7 @@ def drift_table(summary: Mapping[str, Any]) -> Table | None:
 
 def facts_table(summary: Mapping[str, Any]) -> Table | None:
     """Return what the run counted besides, as far as it is more than 0; None for nothing."""
-    rows = [[name, value] for name, value in _leaves(summary, ("edge", "calls", "bad_lines")) if value]
+    rows = [[name, value] for name, value in _leaves(summary) if value]
     return Table("Ticks and requests", ["counted", "times"], rows) if rows else None
 
 
@@ -167,11 +187,31 @@ def _strategies(summary: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
     return strategies
 
 
-def _leaves(summary: Mapping[str, Any], keys: Sequence[str]) -> Iterable[tuple[str, int | float]]:
-    for key in keys:
-        for name, value in (summary.get(key) or {}).items():
-            if isinstance(value, int | float):
-                yield f"{key}: {name}".replace("_", " "), value
+def _leaves(summary: Mapping[str, Any]) -> Iterable[tuple[str, int | float]]:
+    for key, name, words in FACTS:
+        value = (summary.get(key) or {}).get(name, 0)
+        if isinstance(value, int | float):
+            yield words, value
+
+
+def _when(recording: Recording, name: str) -> str:
+    """Return when an outcome first and last came, by the ticks' own time, and on which instruments."""
+    code = recording.outcome_names.index(name)
+    rows = np.concatenate([track.ticks[track.outcomes == code] for track in recording.strategies])
+    came_ns = recording.time_ns[rows]
+    days = {f"{_utc(at_ns):%Y-%m-%d}" for at_ns in (recording.time_ns.min(), recording.time_ns.max())}
+    form = "%H:%M:%S" if len(days) == 1 else "%Y-%m-%d %H:%M:%S"
+    first, last = (_utc(at_ns).strftime(form) for at_ns in (came_ns.min(), came_ns.max()))
+    when = f"at {first} UTC" if first == last else f"from {first} to {last} UTC"
+    if len(recording.tokens) == 1:
+        return when
+    tokens = np.unique(recording.token[rows]).tolist()
+    more = f" and {len(tokens) - MAX_NAMED} more" if len(tokens) > MAX_NAMED else ""
+    return f"{when}, on {', '.join(map(str, tokens[:MAX_NAMED]))}{more}"
+
+
+def _utc(at_ns: np.int64) -> datetime:
+    return datetime.fromtimestamp(int(at_ns) / NS_PER_S, UTC)
 
 
 def _whose(counted: Mapping[str, Counter[str]], name: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from strategy_client.report.recording import (
     NO_MODEL,
+    Floats,
     Ints,
     ModelVersion,
     Recording,
@@ -20,6 +21,8 @@ MAX_MARKERS: Final = 600
 # Two sidecars that answer in turn with different bytes would make a band of each tick.
 MAX_BANDS: Final = 200
 OUTCOME_BUCKETS: Final = 120
+MAX_SILENCES: Final = 40
+MIN_TICKS: Final = 4 * MAX_SILENCES
 LATENCY_BUCKETS: Final = 300
 NS_PER_MS: Final = 1_000_000
 SIDES: Final = ("BUY", "SELL")
@@ -50,6 +53,7 @@ class _Instrument:
             "token": self._token,
             "ticks": len(rows),
             "price": {**self._x(shown), "y": _numbers(price[shown])},
+            "silences": self._silences(),
             "strategies": [self._strategy(track) for track in tracks],
             "outcomes": self._outcomes(tracks),
             "latency": self._latency(),
@@ -63,6 +67,17 @@ class _Instrument:
             "n": self._recording.index[rows].tolist(),
             "t": (self._recording.time_ns[rows] / NS_PER_MS).tolist(),
         }
+
+    def _silences(self) -> list[list[float]]:
+        """Return the times without a tick that are wide enough to be seen, in ms since the epoch."""
+        times_ms = np.sort(self._recording.time_ns[self._rows]) / NS_PER_MS
+        long = np.flatnonzero(np.diff(times_ms) > (times_ms[-1] - times_ms[0]) / MAX_SILENCES)
+        # Where only a few ticks came at all, the time between two of them is no silence.
+        return (
+            np.column_stack([times_ms[long], times_ms[long + 1]]).tolist()
+            if len(times_ms) > MIN_TICKS
+            else []
+        )
 
     def _strategy(self, track: StrategyTrack) -> dict[str, Any]:
         places = self._place[track.ticks]
@@ -114,16 +129,22 @@ class _Instrument:
         return {**self._x(places[shown]), "y": values[shown].tolist()}
 
     def _bands(self, places: Ints, made_by: Ints) -> list[dict[str, Any]]:
-        """Return from which tick to which each version answered, of the first of them only; see the table."""
+        """Return from which tick to which each version answered, of the first of them only; see the table.
+
+        Ticks without an answer end a band where they are enough to be seen.
+        """
         answered = made_by != NO_MODEL
         places, made_by = places[answered], made_by[answered]
+        unseen = max(1, len(self._rows) // OUTCOME_BUCKETS)
+        stretch = np.cumsum(np.diff(places, prepend=places[:1]) > unseen)
+        models = self._recording.models
         return [
             {
                 **self._span(places, run),
                 "answers": run.last - run.first + 1,
-                **named(self._recording.models[run.value]),
+                **named(models[run.value % len(models)]),
             }
-            for run in runs(made_by)[:MAX_BANDS]
+            for run in runs(stretch * len(models) + made_by)[:MAX_BANDS]
         ]
 
     def _span(self, places: Ints, run: Run) -> dict[str, list[float]]:
@@ -158,14 +179,42 @@ class _Instrument:
         places = self._place[track.ticks]
         here = places >= 0
         places = places[here]
-        shown = extremes(track.shadow_probability[here])
+        live, shadow = track.live_probability[here], track.shadow_probability[here]
+        shown = np.union1d(extremes(live), extremes(shadow))
         return {
             "id": track.strategy_id,
             "model": named(track.model) if track.model else None,
             **self._x(places[shown]),
-            "live": _numbers(track.live_probability[here][shown]),
-            "shadow": _numbers(track.shadow_probability[here][shown]),
+            "live": _numbers(live[shown]),
+            "shadow": _numbers(shadow[shown]),
+            "ticks": len(places),
+            "apart": self._apart(places, track.live[here], track.shadow[here], np.fmax(live, shadow)),
         }
+
+    def _apart(self, places: Ints, live: Ints, shadow: Ints, highest: Floats) -> list[dict[str, Any]]:
+        """Return a mark for each part of the ticks where the two wanted otherwise: its first such tick."""
+        names, sides = self._recording.outcome_names, side_of(self._recording)
+        apart = np.flatnonzero(sides[live] != sides[shadow])
+        part = places[apart] // max(1, len(self._rows) // MAX_MARKERS)
+        _, firsts, counts = np.unique(part, return_index=True, return_counts=True)
+        return [
+            {
+                "n": int(self._recording.index[self._rows[places[at]]]),
+                "t": self._recording.time_ns[self._rows[places[at]]] / NS_PER_MS,
+                "y": None if np.isnan(highest[at]) else float(highest[at]),
+                "live": names[live[at]],
+                "shadow": names[shadow[at]],
+                "ticks": int(count),
+            }
+            for at, count in zip(apart[firsts], counts, strict=True)
+        ]
+
+
+def side_of(recording: Recording) -> Ints:
+    """Return for each of the recording's outcomes the place of its side in SIDES, or -1 for no signal."""
+    return np.array(
+        [SIDES.index(name) if name in SIDES else -1 for name in recording.outcome_names], dtype=np.int64
+    )
 
 
 def named(model: ModelVersion) -> dict[str, Any]:

@@ -22,6 +22,9 @@ from strategy_client.report.recording import (
 
 NS_PER_US: Final = 1_000
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# What a tick that was refused may lack; no time of any datetime is so early.
+NO_TIME: Final = -(2**63)
+NO_TOKEN: Final = 0
 
 
 class RecordingError(Exception):
@@ -90,7 +93,8 @@ class _Reading:
         row = len(self._token)
         time_ns = _ns(record["timestamp"])
         self._price.append(_number(record["price"]))
-        self._token.append(record["instrument_token"])
+        token = record["instrument_token"]
+        self._token.append(token if type(token) is int else NO_TOKEN)
         self._time_ns.append(time_ns)
         self.row_of[record["tick"]] = row
         for strategy_id, source in record.get("answered_by", {}).items():
@@ -119,7 +123,7 @@ class _Reading:
         return Recording(
             index=index,
             token=_ints(self._token),
-            time_ns=_ints(self._time_ns),
+            time_ns=_filled(_ints(self._time_ns)),
             price=np.array(self._price, dtype=np.float64),
             latency_us=latency_us,
             strategies=[
@@ -225,7 +229,18 @@ def _read_summary(path: Path) -> Mapping[str, Any]:
     return summary if isinstance(summary, dict) else {}
 
 
-def _ns(text: str) -> int:
+def _filled(time_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give a tick of no time that of the one before it, or of the first that has one."""
+    known = np.flatnonzero(time_ns != NO_TIME)
+    if not len(known):
+        return np.zeros_like(time_ns)
+    before = np.searchsorted(known, np.arange(len(time_ns)), side="right") - 1
+    return time_ns[known[np.maximum(before, 0)]]
+
+
+def _ns(text: str | None) -> int:
+    if text is None:
+        return NO_TIME
     time = datetime.fromisoformat(text)
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)  # such a tick was refused, and is drawn where it says

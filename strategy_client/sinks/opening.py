@@ -1,7 +1,7 @@
 """From what the user writes to the brokers' sinks."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -47,6 +47,21 @@ def open_fan_out(urls: Mapping[str, str] | Sequence[str], where: str = WHERE) ->
             sink.close(0.0)
         raise
     return FanOut(sinks, make)
+
+
+def writes_to_standard_output(urls: Sequence[str]) -> bool:
+    """Whether the signals of some broker go to standard output, which is theirs alone then."""
+    places, others = _places(urls, WHERE)
+    return any(place.scheme == STANDARD for place in (*places.values(), others) if place is not None)
+
+
+def brokers_with_a_sink(urls: Sequence[str], brokers: Iterable[str], where: str = WHERE) -> frozenset[str]:
+    """Return the brokers that `open_fan_out` would have a sink for: of these, and those named in the URLs.
+
+    Nothing is opened. Raises ConfigurationError for a URL that is wrong.
+    """
+    places, others = _places(urls, where)
+    return frozenset(places).union(brokers if others is not None else ())
 
 
 def _places(urls: Mapping[str, str] | Sequence[str], where: str) -> tuple[dict[str, Place], Place | None]:

@@ -10,6 +10,7 @@ from typing import Final
 
 from strategy_client.buses.port import Delivery, Outbox, OutgoingMessage
 from strategy_client.buses.seldom_log import SeldomLog
+from strategy_client.configuration import name_error
 from strategy_client.events import Cause, Signal
 from strategy_client.predictor.backoff import Backoff
 from strategy_client.sinks.envelope import Envelope, envelop
@@ -150,8 +151,8 @@ class QueuedSink:
         for envelope, taken_ns in taken:
             try:
                 waiting.append(_Waiting(envelope.message(), envelope.wall_ns, taken_ns))
-            except Exception as error:  # noqa: BLE001 whatever stands in a user's metadata is that signal's fault
-                self._fail(1, f"a signal of {envelope.key} cannot be written: {error}")
+            except BaseException as error:  # noqa: BLE001 whatever stands in a user's metadata is that signal's fault
+                self._fail(1, f"a signal of {envelope.key} cannot be written: {name_error(error)}")
         return waiting
 
     def _young(self, waiting: Sequence[_Waiting]) -> list[_Waiting]:

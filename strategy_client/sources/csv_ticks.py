@@ -1,7 +1,7 @@
 """Ticks from comma-separated values with a header, a record a line."""
 
 import csv
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -24,15 +24,21 @@ def read_csv(
         raise BadFileError(f"{path}:1: {error}") from None
     index = {role: header.index(column) for role, column in reader.columns.items()}
     time, price = index["time"], index["price"]
-    token, symbol, volume = (_getter(index.get(role)) for role in ("token", "symbol", "volume"))
+    token, symbol, volume = (index.get(role) for role in ("token", "symbol", "volume"))
     width = len(header)
     for number, line in lines:
-        if not line.strip():
+        if not line or line.isspace():
             continue
         try:
             row = _values(line)
             _check_width(line, row, width)
-            tick = reader.read(row[time], row[price], token(row), symbol(row), volume(row))
+            tick = reader.read(
+                row[time],
+                row[price],
+                None if token is None else row[token],
+                None if symbol is None else row[symbol],
+                None if volume is None else row[volume],
+            )
         except FieldError as error:
             bad.add(path, number, error)
         except BadFileError as error:
@@ -55,9 +61,3 @@ def _values(line: str) -> list[str]:
 def _check_width(line: str, row: list[str], width: int) -> None:
     if len(row) != width:
         raise FieldError("line", f"{width} values", line)
-
-
-def _getter(index: int | None) -> Callable[[list[str]], str | None]:
-    if index is None:
-        return lambda _: None
-    return lambda row: row[index]

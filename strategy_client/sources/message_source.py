@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ from strategy_client.sources.tick_message import TickMessageReader
 POLL_S: Final = 0.2
 CLOSE_S: Final = 10.0
 NS_PER_S: Final = 10**9
-# Events sent again come soon after the first; what is older was read by a run before this one.
+# What is sent again comes soon after the first; what is older was read by a run before this one.
 MAX_REMEMBERED: Final = 100_000
 
 NO_ZONE: Final = FieldError(
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 class SourceCounts:
     """`received` messages became `ticks`, or were bad (see `BadLines`), or one of the others here.
 
-    `other` held no tick, or one of an instrument that nobody asked for; `repeated` is an event that came
-    before, by its id; `failures` counts how often the connection was lost or could not be made.
+    `other` held no tick, or one of an instrument that nobody asked for; `repeated` came before, by the id of
+    its event or its place on the bus; `failures` counts how often the connection was lost or not made.
     """
 
     received: int = 0
@@ -59,7 +59,7 @@ class MessageSource:
         tokens: Collection[int] | None,
         bad: BadLines,
         *,
-        max_queued: int = 10_000,
+        max_queued: int,
         backoff: Backoff | None = None,
     ) -> None:
         self.counts = SourceCounts()
@@ -74,7 +74,7 @@ class MessageSource:
         self._changed = threading.Condition()
         self._closed = False
         self._ended = False
-        self._event_ids: OrderedDict[str, None] = OrderedDict()
+        self._seen: OrderedDict[Hashable, None] = OrderedDict()
         self._bad_log = SeldomLog(log)
         self._failure_log = SeldomLog(log)
         self._thread = threading.Thread(target=self._receive_all, name=f"ticks-{name}", daemon=True)
@@ -122,21 +122,23 @@ class MessageSource:
             self._bad_log.warn(f"{message.stream}:{message.position}: {fault}")
             return None
         # Three cases of a good message that gives no tick: another kind of event, an instrument that nobody
-        # asked for, an event that was here before.
+        # asked for, one that was here before.
         if tick is None or (self._tokens is not None and tick.instrument_token not in self._tokens):
             self.counts.other += 1
             return None
-        if tick.cause is not None and self._is_repeated(tick.cause.event_id):
+        if self._is_repeated(_identity(message, tick)):
             self.counts.repeated += 1
             return None
         return replace(tick, received_ns=message.received_ns)
 
-    def _is_repeated(self, event_id: str) -> bool:
-        if event_id in self._event_ids:
+    def _is_repeated(self, identity: Hashable) -> bool:
+        if identity is None:
+            return False
+        if identity in self._seen:
             return True
-        self._event_ids[event_id] = None
-        if len(self._event_ids) > MAX_REMEMBERED:
-            self._event_ids.popitem(last=False)
+        self._seen[identity] = None
+        if len(self._seen) > MAX_REMEMBERED:
+            self._seen.popitem(last=False)
         return False
 
     def _receive_all(self) -> None:
@@ -175,6 +177,14 @@ class MessageSource:
         self._failure_log.warn(f"{text}; tried again until it works")
         with self._changed:
             self._changed.wait_for(lambda: self._closed, self._backoff.next_ns() / NS_PER_S)
+
+
+def _identity(message: IncomingMessage, tick: MarketTick) -> Hashable:
+    # Three cases: an event has its id, whoever sends it again; a tick alone is known to the bus by its place,
+    # beside its content, for a stream that is made anew counts from its start; a line of a file is not known.
+    if tick.cause is not None:
+        return tick.cause.event_id
+    return (message.stream, message.position, hash(message.value)) if message.numbered else None
 
 
 def _text(value: bytes) -> str:

@@ -16,6 +16,10 @@ from strategy_client.sources.tick_file import open_ticks
 
 START = ("newest", "earliest")
 WHERE = "--source"
+# A message grows old on its bus, so it is fetched at once. A line is as old as when it is read: of many that
+# wait here the last ones would be stale before the loop comes to them.
+MAX_MESSAGES = 10_000
+MAX_LINES = 64
 
 
 def open_source(
@@ -30,7 +34,7 @@ def open_source(
     that cannot be read. A broker that is not there is waited for.
     """
     place = read_place(url, where, "source")
-    max_queued = place.whole("max_queued", 10_000)
+    max_queued = place.whole("max_queued", MAX_LINES if place.scheme in {FILE, STANDARD} else MAX_MESSAGES)
     if place.scheme == FILE and place.one_of("follow", ("no", "yes")) == "no":
         if "from" in place.options:
             raise place.error("from: expected with follow=yes only; without it a file is read from its start")

@@ -1,8 +1,9 @@
 """One record's values read into a tick."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from typing import Final, TypeVar
 
 from strategy_client.configuration import TicksConfig, did_you_mean
 from strategy_client.events import MarketTick
@@ -12,6 +13,29 @@ from strategy_client.sources.timestamp import TimestampReader
 ALPHA_PANDA_COLUMN = "instrument_token"
 MAX_NAMED_TOKENS = 5
 MAX_QUANTITY = 10**18
+# Of texts that come again and again, as prices and sizes do, so many are read once.
+MAX_KNOWN_TEXTS: Final = 16_384
+MAX_KNOWN_CHARACTERS: Final = 32
+
+ReadT = TypeVar("ReadT")
+
+
+class KnownTexts(dict[str, ReadT]):
+    """What texts were read as: `known[text]` reads one that is new. Raises what `read` raises, each time."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self, read: Callable[[str], ReadT]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, text: str) -> ReadT:
+        value = self._read(text)
+        if len(text) <= MAX_KNOWN_CHARACTERS:
+            if len(self) >= MAX_KNOWN_TEXTS:
+                self.clear()
+            self[text] = value
+        return value
 
 
 class RecordReader:
@@ -37,6 +61,9 @@ class RecordReader:
             self.token_column = ALPHA_PANDA_COLUMN
         self._instruments: Mapping[str, int] = config.instruments
         self._tokens = frozenset(tokens) if tokens is not None else None
+        self._prices = KnownTexts(lambda text: read_price(self.price, text))
+        self._sizes = KnownTexts(lambda text: read_whole(self.volume or "volume", text))
+        self._numbers = KnownTexts(self._read_named_token)
         self._timestamps = TimestampReader(config.time, config.time_format, config.timezone)
         if columns is not None:
             self._find_columns(columns)
@@ -65,10 +92,13 @@ class RecordReader:
 
         `volume` is the size of the trade.
         """
-        size = None if volume in (None, "") else read_whole(self.volume or "volume", volume)
+        if type(volume) is str:
+            size = self._sizes[volume] if volume else None
+        else:
+            size = None if volume is None else read_whole(self.volume or "volume", volume)
         return MarketTick(
             self._read_token(token, symbol),
-            read_price(self.price, price),
+            self._prices[price] if type(price) is str else read_price(self.price, price),
             self._timestamps.read(time),
             None if symbol is None else str(symbol),
             last_traded_quantity=size,
@@ -87,20 +117,28 @@ class RecordReader:
 
     def _read_token(self, token: object, symbol: object) -> int:
         if self._token is not None:
-            number = self._token
-        elif self.token_column is not None:
+            return self._wanted(self._token)
+        # Without a column of tokens the symbol names the instrument.
+        given = symbol if self.token_column is None else token
+        return self._numbers[given] if type(given) is str else self._read_named_token(given)
+
+    def _read_named_token(self, given: object) -> int:
+        if self.token_column is not None:
             try:
-                number = int(str(token))
+                number = int(str(given))
             except ValueError:
-                raise FieldError(self.token_column, "an instrument token, an integer", token) from None
+                raise FieldError(self.token_column, "an instrument token, an integer", given) from None
         else:
-            known = self._instruments.get(str(symbol))
+            known = self._instruments.get(str(given))
             if known is None:
                 names = ", ".join(sorted(self._instruments))
                 raise FieldError(
-                    self.symbol or "symbol", f"an instrument of ticks.instruments: {names}", symbol
+                    self.symbol or "symbol", f"an instrument of ticks.instruments: {names}", given
                 )
             number = known
+        return self._wanted(number)
+
+    def _wanted(self, number: int) -> int:
         if self._tokens is not None and number not in self._tokens:
             named = sorted(self._tokens)
             more = " ..." if len(named) > MAX_NAMED_TOKENS else ""

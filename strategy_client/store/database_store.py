@@ -14,7 +14,14 @@ from strategy_client.store.database_url import open_database
 from strategy_client.store.look import Look, Origins, first_set, next_set, origins_of
 from strategy_client.store.store import StrategySet
 from strategy_client.store.strategy import StrategyReader
-from strategy_client.store.table import Columns, RawRow, find_columns, look_at_rows, read_rows
+from strategy_client.store.table import (
+    Columns,
+    RawRow,
+    bound_statements,
+    find_columns,
+    look_at_rows,
+    read_rows,
+)
 
 LONGEST_PAUSE_S: Final = 5.0
 
@@ -112,6 +119,7 @@ class DatabaseStore:
     def _read(self) -> _Seen:
         try:
             with self._database.engine.connect() as connection:
+                bound_statements(connection)
                 self._columns = self._columns or find_columns(connection, self._database.name)
                 seen = _Seen(read_rows(connection, self._columns))
         except ConfigurationError as error:

@@ -49,6 +49,10 @@ def open_database(place: str, *, create: bool = False) -> Database:
     except (sa.exc.ArgumentError, ValueError):
         text = "expected a URL as postgresql://USER@HOST:5432/DATABASE or sqlite:///FILE"
         raise ConfigurationError(Problem("--strategies", text)) from None
+    if "@" in (url.host or ""):
+        # What stands before it is the rest of a password, and would be told as a host.
+        text = "expected one @ before the host; in a password it is written %40"
+        raise ConfigurationError(Problem("--strategies", text))
     if kind == "sqlite":
         return _sqlite(url, create=create)
     return _postgresql(url)
@@ -70,11 +74,19 @@ def _sqlite(url: sa.URL, *, create: bool) -> Database:
     def connect() -> sqlite3.Connection:
         # Without a mode SQLite would make an empty database of a wrong name.
         mode = "rwc" if create else "rw"
-        return sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", timeout=CONNECT_TIMEOUT_S, uri=True)
+        name = f"file:{quote(str(path))}?mode={mode}"
+        connection = sqlite3.connect(name, timeout=CONNECT_TIMEOUT_S, uri=True)
+        # One cell that is no text is wrong in its row, and not the whole table that cannot be read.
+        connection.text_factory = _text
+        return connection
 
     # Nothing is kept open: a file that is replaced by another is found at the next look.
     engine = sa.create_engine("sqlite://", creator=connect, poolclass=NullPool)
     return Database(engine, url.database)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", errors="surrogateescape")
 
 
 def _postgresql(url: sa.URL) -> Database:

@@ -13,6 +13,11 @@ _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+]+://")
 _LOGIN: Final = re.compile(r":.*@", re.DOTALL)
 
 
+def without_login(place: str) -> str:
+    """Return a place that may be a mistyped URL without the password that may be in it."""
+    return _LOGIN.sub(":***@", place)
+
+
 def is_url(place: str) -> bool:
     """Whether a place is the URL of a database rather than a path."""
     return _URL.match(place) is not None
@@ -26,7 +31,7 @@ def open_store(place: str, factory: StrategyFactory | None = None) -> StrategySt
     """
     factory = factory or StrategyFactory()
     if not is_url(place) and _LOGIN.search(place) and not Path(place).exists():
-        text = f"{_LOGIN.sub(':***@', place)!r}: expected a file, a folder, sqlite:///FILE or postgresql://…"
+        text = f"{without_login(place)!r}: expected a file, a folder, sqlite:///FILE or postgresql://…"
         raise ConfigurationError(Problem("--strategies", text))
     # Each store needs an extra of its own; whoever has one need not have the other.
     try:

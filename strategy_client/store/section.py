@@ -2,6 +2,7 @@
 
 import datetime as dt
 import math
+import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -14,6 +15,7 @@ Place = tuple[str | int, ...]
 # Of what stands in a file, or in one value of a table.
 MAX_BYTES: Final = 1_048_576
 MAX_SHOWN: Final = 200
+_HALF_A_PAIR: Final = re.compile("[\ud800-\udfff]")
 
 
 class Origin(Protocol):
@@ -116,9 +118,20 @@ class Section:
 
 
 def dotted(place: Place) -> str:
-    """Return a place as a person writes it: a.b[0]."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    """Return a place as a person writes it, on one line: a.b[0]."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_key(part)}" for part in place)
     return text.removeprefix(".")
+
+
+def _key(key: str) -> str:
+    # A key is anybody's text: it must not end the line, nor speak to the terminal.
+    text = key if key.isprintable() else repr(key)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def is_writable(text: str) -> bool:
+    """Whether a file or a message can hold a text: half a surrogate pair is no character."""
+    return _HALF_A_PAIR.search(text) is None
 
 
 def shown(value: object) -> str:
@@ -169,9 +182,9 @@ def read_whole_number(value: object) -> int:
 
 def read_decimal(value: object) -> Decimal:
     """Take a finite number above 0, or its text, without what a float would make of it."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if not isinstance(value, int | float | str):
         raise TypeError
-    number = Decimal(str(value))
+    number = Decimal(str(value))  # a flag's text is no number
     # A number that no float holds has no place in a quantity or a limit.
     if not (number.is_finite() and math.isfinite(float(number)) and float(number) > 0):
         raise ValueError

@@ -39,7 +39,7 @@ class FileLook:
 
 
 def read_strategies(path: Path, factory: StrategyFactory) -> StrategySet:
-    """Read one YAML file, or every `*.yaml` and `*.yml` of a folder in the order of their names.
+    """Read one YAML file, or every `*.yaml` and `*.yml`, in capitals too, of a folder by name.
 
     A file is one strategy, or a mapping with a `strategies:` list; `ticks:` may stand in one of
     the files. Each strategy's processor is made once by `factory`, so that its type and
@@ -55,7 +55,7 @@ def strategy_files(path: Path) -> list[Path]:
     try:
         if not path.is_dir():
             return [path]
-        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and _is_shown(file))
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and _is_shown(file))
     except OSError as error:
         raise ConfigurationError(Problem(str(path), f"cannot be read: {error.strerror}")) from error
     if not 0 < len(files) <= MAX_FILES:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from strategy_client.configuration import ConfigurationError, Problem, StrategyConfig, did_you_mean
 from strategy_client.store.look import Entry, Look
-from strategy_client.store.section import MAX_BYTES, TEXT, Kind, Place, Section, dotted
+from strategy_client.store.section import MAX_BYTES, TEXT, Kind, Place, Section, dotted, is_writable
 from strategy_client.store.strategy import MAPPING, NAME, TOKENS, StrategyReader
 
 TABLE: Final = "strategy_configurations"
@@ -84,10 +84,14 @@ def find_columns(connection: sa.Connection, database: str) -> Columns:
     return Columns(names, unknown, select.order_by(rows.c.id).limit(MAX_ROWS + 1))
 
 
-def read_rows(connection: sa.Connection, columns: Columns) -> tuple[RawRow, ...]:
-    """Read the whole table in one statement, which the server ends when it takes too long."""
+def bound_statements(connection: sa.Connection) -> None:
+    """Have the server end what takes too long until the end of the transaction: a lock is not waited for."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.text(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}"))
+
+
+def read_rows(connection: sa.Connection, columns: Columns) -> tuple[RawRow, ...]:
+    """Read the whole table in one statement."""
     return tuple(tuple(_hashable(value) for value in row) for row in connection.execute(columns.select))
 
 
@@ -192,10 +196,14 @@ def _decode(value: Any) -> Any:
         return value
     if len(value) > MAX_BYTES:
         raise ValueError(f"more than {MAX_BYTES} characters")
+    if not is_writable(value):
+        raise ValueError("it is no text in UTF-8")
     try:
         decoded = json.loads(value, object_pairs_hook=_once, parse_constant=_refuse)
         if _depth(decoded) > MAX_DEPTH:
             raise ValueError(f"nested more than {MAX_DEPTH} deep")
+        if "\\u" in value and not is_writable(json.dumps(decoded, ensure_ascii=False)):
+            raise ValueError("it holds half a surrogate pair, which is no character")
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} in line {error.lineno}, column {error.colno}") from error
     except RecursionError as error:

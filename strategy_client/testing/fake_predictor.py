@@ -10,7 +10,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from strategy_client.bindings import Wanted
+from strategy_client.binding import Wanted
 from strategy_client.configuration import did_you_mean
 from strategy_client.events import Reason
 from strategy_client.predictor.breaker import BreakerState
@@ -117,24 +117,31 @@ class FakePredictor:
         return BreakerState.OPEN if opened else BreakerState.CLOSED
 
     def fail(
-        self, reason: Reason, times: int | None = None, model: str | None = None, detail: str = "scripted"
+        self,
+        reason: Reason | str,
+        times: int | None = None,
+        model: str | None = None,
+        detail: str = "scripted",
     ) -> None:
         """Let the next `times` requests fail, or all until `recover`; of one model only when it is named.
 
-        What was said first is used up first. Where the sidecar is not reached at all (DEADLINE_EXCEEDED,
-        BREAKER_OPEN, UNAVAILABLE of every model), `describe` raises too. Raises ValueError for a reason that
-        is not a sidecar's, a model that is not there, or `times` below 1.
+        A reason may be given by its name, "UNAVAILABLE". What was said first is used up first. Where the
+        sidecar is not reached at all (DEADLINE_EXCEEDED, BREAKER_OPEN, UNAVAILABLE of every model),
+        `describe` raises too. Raises ValueError for a reason that is not a sidecar's, a model that is not
+        there, or `times` below 1.
         """
-        if reason not in FAILURES:
+        found = next((each for each in FAILURES if reason in (each, each.value)), None)
+        if found is None:
             names = ", ".join(each.value for each in FAILURES)
-            near = did_you_mean(reason.value, [each.value for each in FAILURES])
-            raise ValueError(f"reason {reason.value}: expected one of {names}{near}")
+            name = reason.value if isinstance(reason, Reason) else str(reason)
+            near = did_you_mean(name, [each.value for each in FAILURES])
+            raise ValueError(f"reason {name}: expected one of {names}{near}")
         if model is not None and model not in self.models:
             near = did_you_mean(model, self.models)
             raise ValueError(f"model {model!r}: expected one of {', '.join(self.models) or 'none'}{near}")
         if times is not None and times < 1:
             raise ValueError(f"times: expected at least 1, came {times}")
-        self._scripts.append(_Script(reason, detail, model, times))
+        self._scripts.append(_Script(found, detail, model, times))
 
     def recover(self) -> None:
         """Forget every failure that was to come."""

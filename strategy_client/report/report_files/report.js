@@ -15,8 +15,21 @@ const REASONS = {
   INVALID_SIGNAL: "#7f2704", PROCESSOR_ERROR: "#67000d",
 };
 const LINES = ["#1d5fc4", "#a8480a", "#6a3d9a", "#00808a", "#b15928", "#5a7d1a", "#c2185b", "#455a64"];
+// On dark paper a quiet reason is dark and a failure bright, as it is the other way round on white.
+const REASONS_IN_THE_DARK = {
+  ...REASONS, BUY: "#2fbf71", SELL: "#ff6a5c",
+  HOLD: "#3a4554", BELOW_THRESHOLD: "#5b6878", WARMING_UP: "#3d6f92", DISABLED: "#6a5f80",
+  BREAKER_OPEN: "#d173c8", UNAVAILABLE: "#a87bea", MODEL_NOT_FOUND: "#b8944a", CONTRACT_MISMATCH: "#e0671f",
+  INVALID_SIGNAL: "#d98a5b", PROCESSOR_ERROR: "#ffc2c9",
+};
+const LINES_IN_THE_DARK = ["#6ea8ff", "#f0924f", "#b79cf0", "#33c2cc", "#d99a6c", "#a3cc52", "#ff7eb0", "#a9bac4"];
+const darkness = matchMedia("(prefers-color-scheme: dark)");
+const touch = matchMedia("(pointer: coarse)");
+const reasonColour = (reason) => (darkness.matches ? REASONS_IN_THE_DARK : REASONS)[reason];
+const line = (at) => (darkness.matches ? LINES_IN_THE_DARK : LINES)[at % LINES.length];
 const SYNCED = ["price", "versions", "probability", "outcomes", "latency", "shadow"];
-const lineOf = (id) => LINES[session.strategies.indexOf(id) % LINES.length];
+const lineOf = (id) => line(session.strategies.indexOf(id));
+const LABEL_PX = 15, BAND_PX = 18, LANE_PX = 44, NAME_PX = 190;
 // What Plotly draws as text may hold tags; what a user wrote may not.
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const whole = (value) => Number(value).toLocaleString("en");
@@ -28,7 +41,10 @@ let range = null; // what was dragged; null for the whole session
 let moving = false;
 
 const seen = () => current.strategies.filter((strategy) => !wanted || strategy.id === wanted);
-const wholeRange = () => { const x = current.price[axis]; return x.length ? [x[0], x[x.length - 1]] : [0, 1]; };
+// A tick of the past may be the last one that came.
+const wholeRange = () => current.price[axis].reduce(([from, to], x) => [Math.min(from, x), Math.max(to, x)], [Infinity, -Infinity]);
+// What Plotly gives back of a time is a text without a zone, and means UTC.
+const number = (x) => (typeof x === "string" ? +new Date(`${x.replace(" ", "T")}Z`) : x);
 
 function text(id, value) { byId(id).textContent = value; }
 
@@ -39,22 +55,36 @@ function element(name, content, className) {
   return made;
 }
 
+// Nothing is known of a time without ticks, so nothing that reaches over it is shown.
+function silences() {
+  if (axis !== "t") return [];
+  return current.silences.map(([from, to]) => ({ type: "rect", xref: "x", yref: "paper", x0: from, x1: to, y0: 0, y1: 1, layer: "above",
+    fillcolor: colour("paper"), line: { color: colour("edge"), width: 1, dash: "dot" },
+    label: { text: "no tick", textangle: -90, font: { size: 11, color: colour("quiet") } } }));
+}
+
 function layout(extra) {
   return {
-    margin: { l: 72, r: 16, t: 8, b: 36 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    margin: { l: 80, r: 16, t: 8, b: 36 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "system-ui, sans-serif", size: 12, color: colour("ink") },
-    hovermode: "closest", legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+    hovermode: "closest", dragmode: touch.matches ? false : "zoom", legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, maxheight: 1 },
     uirevision: axis,
     ...extra,
+    shapes: [...(extra.shapes || []), ...silences()],
     xaxis: { type: axis === "t" ? "date" : "linear", gridcolor: colour("grid"), zeroline: false, autorange: false,
-      range: [...(range || wholeRange())] },
-    yaxis: { gridcolor: colour("grid"), zeroline: false, fixedrange: true, ...(extra.yaxis || {}) },
+      range: [...(range || wholeRange())], separatethousands: true, exponentformat: "none", tickangle: 0, ...(extra.xaxis || {}) },
+    yaxis: { gridcolor: colour("grid"), zeroline: false, fixedrange: true, exponentformat: "none", separatethousands: true, ...(extra.yaxis || {}) },
   };
 }
 
-function draw(id, traces, extra) {
+function draw(id, traces, extra, height = 250) {
   const box = byId(id);
-  Plotly.react(box, traces, layout(extra), { displaylogo: false, responsive: true, displayModeBar: false });
+  // Each row of names above a chart has room of its own, so that a phone's many rows leave the chart as high as it is.
+  const named = traces.filter((trace) => trace.showlegend !== false).length;
+  const rows = named > 1 ? Math.ceil(named * NAME_PX / Math.max(box.clientWidth - 96, NAME_PX)) : 0;
+  box.style.height = `${height + rows * 20}px`;
+  const nticks = Math.max(2, Math.floor((box.clientWidth - 96) / 110));
+  Plotly.react(box, traces, layout({ ...extra, xaxis: { nticks, ...(extra.xaxis || {}) } }), { displaylogo: false, responsive: true, displayModeBar: false });
   if (box.dataset.synced) return;
   box.dataset.synced = "yes";
   box.on("plotly_relayout", (change) => {
@@ -64,6 +94,20 @@ function draw(id, traces, extra) {
     else return;
     follow();
   });
+}
+
+function look(move) {
+  const [first, last] = wholeRange();
+  const [from, to] = (range || [first, last]).map(number);
+  const width = to - from;
+  if (move === "whole") range = null;
+  else if (move === "closer") range = [from + width / 4, to - width / 4];
+  else if (move === "wider") range = [Math.max(first, from - width / 2), Math.min(last, to + width / 2)];
+  else {
+    const by = move === "earlier" ? Math.max(-width / 2, first - from) : Math.min(width / 2, last - to);
+    range = [from + by, to + by];
+  }
+  follow();
 }
 
 async function follow() {
@@ -76,47 +120,77 @@ async function follow() {
   } finally { moving = false; }
 }
 
+// Text inside of a chart, at its left edge.
+const label = (words, y, more) => ({ text: words, xref: "paper", x: 0, xanchor: "left", y, yanchor: "top", align: "left",
+  showarrow: false, font: { size: 11, color: colour("ink") }, ...more });
+
 function drawPrice() {
   const { price } = current;
   const traces = [{ type: "scatter", mode: "lines", name: "price", x: price[axis], y: price.y,
-    line: { color: colour("quiet"), width: 1 }, hovertemplate: "%{y}<extra></extra>" }];
-  let markers = 0, signals = 0;
-  for (const strategy of seen()) {
-    for (const side of ["BUY", "SELL"]) {
-      const points = strategy.signals[side];
-      if (!points.length) continue;
-      markers += points.length;
-      signals += points.reduce((sum, point) => sum + point.signals, 0);
-      traces.push({ type: "scatter", mode: "markers", name: `${plain(strategy.id)} ${side}`,
-        x: points.map((point) => point[axis]), y: points.map((point) => point.price),
-        text: points.map((point) => `${plain(strategy.id)} ${side}: ${whole(point.signals)} signal${point.signals > 1 ? "s" : ""}`
-          + (point.runs > 1 ? ` in ${whole(point.runs)} runs` : point.signals > 1 ? " one after the other" : "")),
-        hovertemplate: "%{text}<br>%{x}<br>%{y}<extra></extra>",
-        marker: { symbol: side === "BUY" ? "triangle-up" : "triangle-down", size: 8, opacity: 0.85,
-          color: REASONS[side], line: { width: 0.75, color: lineOf(strategy.id) } } });
-    }
-  }
+    line: { color: colour("quiet"), width: 1.25, shape: "hv" }, hovertemplate: "%{x}<br>%{y}<extra>price</extra>" }];
+  const signalling = seen().filter((strategy) => strategy.signals.BUY.length || strategy.signals.SELL.length);
+  // One strategy's marks stand on the price; those of several would hide it and each other, so each has a lane below.
+  const lanes = signalling.length > 1 ? signalling.length : 0;
+  let marks = 0, signals = 0;
+  signalling.forEach((strategy, at) => ["BUY", "SELL"].forEach((side, below) => {
+    const points = strategy.signals[side];
+    if (!points.length) return;
+    marks += points.length;
+    signals += points.reduce((sum, point) => sum + point.signals, 0);
+    traces.push({ type: "scatter", mode: "markers", name: lanes ? side : `${plain(strategy.id)} ${side}`, legendgroup: side,
+      x: points.map((point) => point[axis]), y: points.map((point) => (lanes ? at + 0.5 + 0.28 * below : point.price)),
+      yaxis: lanes ? "y2" : "y", showlegend: !lanes || !traces.some((trace) => trace.legendgroup === side),
+      text: points.map((point) => `${plain(strategy.id)} ${side} at ${point.price}: ${whole(point.signals)} signal${point.signals > 1 ? "s" : ""}`
+        + (point.runs > 1 ? ` in ${whole(point.runs)} runs` : point.signals > 1 ? " one after the other" : "")),
+      hovertemplate: "%{text}<br>%{x}<extra></extra>",
+      marker: { symbol: side === "BUY" ? "triangle-up" : "triangle-down", size: lanes ? 7 : 8, opacity: lanes ? 0.7 : 0.85,
+        color: reasonColour(side) } });
+  }));
   text("price-note", signals
-    ? `${whole(signals)} signals as ${whole(markers)} marks: those that follow one another are one. ▲ buy, ▼ sell; click a name to hide it.`
+    ? `${whole(signals)} signals as ${whole(marks)} marks: those that follow one another, or lie too close to be told apart, are one. ▲ buy, ▼ sell.`
+      + (lanes ? " Choose a strategy to see its marks on the price." : "")
     : "No signal on this instrument.");
-  draw("price", traces, {});
+  const height = 300 + lanes * LANE_PX;
+  const share = lanes * LANE_PX / (height - 80);
+  draw("price", traces, {
+    yaxis: { title: { text: "price", standoff: 4 }, domain: [lanes ? share + 0.03 : 0, 1] },
+    ...(lanes ? { xaxis: { anchor: "y2" } } : {}),
+    yaxis2: { domain: [0, share], range: [Math.max(lanes, 1), 0], visible: false, fixedrange: true },
+    annotations: lanes ? signalling.map((strategy, at) => label(plain(strategy.id), at, { yref: "y2" })) : [],
+  }, height);
 }
 
 function drawVersions() {
   const learned = seen().filter((strategy) => strategy.bands.length);
   byId("versions-part").hidden = !learned.length;
   if (!learned.length) return;
-  const names = [], traces = [];
-  for (const strategy of learned) for (const band of strategy.bands) {
-    const name = `${strategy.id}: ${band.model} v${band.version} ${band.digest}`;
-    if (!names.includes(name)) names.push(name);
-    traces.push({ type: "scatter", mode: "lines", x: band[axis], y: [plain(strategy.id), plain(strategy.id)],
-      line: { width: 18, color: LINES[names.indexOf(name) % LINES.length] }, name: plain(name), legendgroup: name,
-      showlegend: !traces.some((trace) => trace.legendgroup === name),
-      hovertemplate: `${plain(name)}<br>${whole(band.answers)} answers<br>%{x}<extra></extra>` });
+  const names = [], traces = [], annotations = [];
+  let y = 0;
+  for (const strategy of learned) {
+    const versions = new Map();
+    for (const band of strategy.bands) {
+      const name = `${band.model} v${band.version} ${band.digest}`;
+      if (!versions.has(name)) versions.set(name, []);
+      versions.get(name).push(band);
+    }
+    // In the order in which they first answered, so that nobody needs the colours to tell which is which.
+    const keys = [...versions.keys()].map((name) => {
+      if (!names.includes(name)) names.push(name);
+      return `<span style="color:${line(names.indexOf(name))}">■</span> ${plain(name)}`;
+    });
+    const shown = [`<b>${plain(strategy.id)}</b>`, ...keys.slice(0, 4), ...(keys.length > 4 ? [`and ${keys.length - 4} more: see the table`] : [])];
+    annotations.push(label(shown.join("<br>"), y));
+    y += shown.length * LABEL_PX + 4;
+    for (const [name, bands] of versions) traces.push({ type: "scatter", mode: "lines+markers", name: `${plain(strategy.id)}: ${plain(name)}`,
+      x: bands.flatMap((band) => [...band[axis], null]), y: bands.flatMap(() => [y + BAND_PX / 2, y + BAND_PX / 2, null]), showlegend: false,
+      text: bands.flatMap((band) => [`${whole(band.answers)} answers`, `${whole(band.answers)} answers`, ""]),
+      line: { width: BAND_PX, color: line(names.indexOf(name)) }, connectgaps: false,
+      // A band of a single answer would have no width.
+      marker: { symbol: "line-ns", size: BAND_PX, line: { width: 1.5, color: line(names.indexOf(name)) } },
+      hovertemplate: `${plain(strategy.id)}: ${plain(name)}<br>%{text}<br>%{x}<extra></extra>` });
+    y += BAND_PX + 12;
   }
-  byId("versions").style.height = `${Math.max(7, 4.5 + 2.2 * learned.length)}rem`;
-  draw("versions", traces, { yaxis: { type: "category", autorange: "reversed", showticklabels: false } });
+  draw("versions", traces, { margin: { l: 80, r: 16, t: 4, b: 44 }, annotations, yaxis: { range: [y, 0], visible: false } }, y + 48);
 }
 
 function drawProbability() {
@@ -127,11 +201,11 @@ function drawProbability() {
   for (const strategy of learned) {
     const points = strategy.probability;
     traces.push({ type: "scatter", mode: "markers", name: plain(strategy.id), x: points[axis], y: points.y,
-      marker: { color: lineOf(strategy.id), size: 3, opacity: 0.7 }, hovertemplate: "%{y:.3f}<extra>%{fullData.name}</extra>" });
+      marker: { color: lineOf(strategy.id), size: 4, opacity: 0.7 }, hovertemplate: "%{y:.3f}<extra>%{fullData.name}</extra>" });
     if (strategy.threshold !== null) shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: strategy.threshold,
       y1: strategy.threshold, line: { color: lineOf(strategy.id), dash: "dash", width: 1.5 } });
   }
-  draw("probability", traces, { shapes, showlegend: true });
+  draw("probability", traces, { shapes, showlegend: true, yaxis: { title: { text: "probability", standoff: 4 } } });
 }
 
 function drawOutcomes() {
@@ -151,11 +225,23 @@ function drawOutcomes() {
   const widths = outcomes[axis].map((from, at) => Math.max(ends[at] - from, 1e-9));
   const traces = order.map((reason) => ({ type: "bar", name: reason, x: middles, width: widths,
     y: counts[reason].map((count, at) => (totals[at] ? 100 * count / totals[at] : 0)), customdata: counts[reason],
-    marker: { color: REASONS[reason] }, hovertemplate: `${reason}: %{customdata:,} (%{y:.1f} %)<extra></extra>` }));
+    marker: { color: reasonColour(reason) }, hovertemplate: `${reason}: %{customdata:,} (%{y:.1f} %)<extra></extra>` }));
   const shown = order.map((reason) => [reason, counts[reason].reduce((sum, count) => sum + count, 0)])
     .sort((one, other) => other[1] - one[1]).map(([reason, count]) => `${reason} ${whole(count)}`);
   text("outcomes-note", shown.join(" · "));
-  draw("outcomes", traces, { barmode: "stack", bargap: 0, yaxis: { ticksuffix: " %", range: [0, 100] } });
+  // One tick of a hundred thousand is too thin to be seen in its bar. Marks stand at a part's first tick: its middle may lie in a silence.
+  const mark = (name, kinds, tone, symbol) => {
+    const came = order.filter((reason) => kinds.includes(reason));
+    const where = totals.map((_, at) => at).filter((at) => came.some((reason) => counts[reason][at]));
+    if (!where.length) return;
+    traces.push({ type: "scatter", mode: "markers", name, x: where.map((at) => outcomes[axis][at]), y: where.map(() => (tone === "bad" ? 110 : 104)),
+      text: where.map((at) => came.filter((reason) => counts[reason][at]).map((reason) => `${reason}: ${whole(counts[reason][at])}`).join("<br>")),
+      marker: { symbol, size: 7, color: colour(tone) }, hovertemplate: "%{text}<br>%{x}<extra></extra>" });
+  };
+  mark("without an answer", session.failures, "bad", "x");
+  mark("could not be used", session.cautions, "warn", "diamond");
+  draw("outcomes", traces, { barmode: "stack", bargap: 0,
+    yaxis: { title: { text: "share of outcomes", standoff: 4 }, range: [0, 116], tickvals: [0, 25, 50, 75, 100], ticktext: ["0 %", "25 %", "50 %", "75 %", "100 %"] } });
 }
 
 function drawLatency() {
@@ -163,13 +249,14 @@ function drawLatency() {
   byId("latency").hidden = !latency;
   text("latency-note", session.latency_note);
   if (!latency) return;
-  const line = (name, values, extra) => ({ type: "scatter", mode: "lines", name, x: latency[axis],
+  // A value is of its whole part, up to the next one's begin: a slope between two would be made up.
+  const measured = (name, values, extra) => ({ type: "scatter", mode: "lines", name, x: latency[axis],
     y: values.map((value) => (value === null ? null : value / 1000)), connectgaps: false,
     hovertemplate: "%{y:.3f} ms<extra>%{fullData.name}</extra>", ...extra });
   const traces = [
-    line("longest", latency.longest, { mode: "markers", marker: { size: 4, color: colour("bad") } }),
-    line("99th percentile", latency.p99, { line: { color: LINES[1], width: 1.5 } }),
-    line("median", latency.p50, { line: { color: LINES[0], width: 1.5 } }),
+    measured("longest", latency.longest, { mode: "markers", marker: { size: 4, color: colour("bad") } }),
+    measured("99th percentile", latency.p99, { line: { color: line(1), width: 1.5, shape: "hv" } }),
+    measured("median", latency.p50, { line: { color: line(0), width: 1.5, shape: "hv", dash: "dot" } }),
   ];
   const shapes = [];
   if (session.deadline_ms) {
@@ -178,22 +265,30 @@ function drawLatency() {
     shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: session.deadline_ms, y1: session.deadline_ms,
       line: { color: colour("ink"), dash: "dash", width: 1.5 } });
   }
-  draw("latency", traces, { shapes, yaxis: { type: "log", ticksuffix: " ms", dtick: 1 } });
+  draw("latency", traces, { shapes, yaxis: { type: "log", ticksuffix: " ms", dtick: 1, title: { text: "latency, log scale", standoff: 4 } } });
 }
 
 function drawShadow() {
   const shadows = current.shadows.filter((shadow) => !wanted || shadow.id === wanted);
   byId("shadow-part").hidden = !shadows.length;
   if (!shadows.length) return;
-  const traces = [];
-  for (const shadow of shadows) {
+  const traces = [], told = [];
+  shadows.forEach((shadow, at) => {
     const name = shadow.model ? `${shadow.model.model} v${shadow.model.version}` : "shadow";
-    traces.push({ type: "scatter", mode: "lines", name: `${plain(shadow.id)} live`, x: shadow[axis], y: shadow.live,
-      line: { color: lineOf(shadow.id), width: 1 }, hovertemplate: "%{y:.3f}<extra>%{fullData.name}</extra>" });
-    traces.push({ type: "scatter", mode: "lines", name: `${plain(shadow.id)} shadow (${plain(name)})`, x: shadow[axis], y: shadow.shadow,
-      line: { color: lineOf(shadow.id), width: 1, dash: "dot" }, hovertemplate: "%{y:.3f}<extra>%{fullData.name}</extra>" });
-  }
-  draw("shadow", traces, { showlegend: true });
+    // Points: a line between two ticks' answers would show what no model ever said.
+    const points = (words, y, index, symbol) => ({ type: "scatter", mode: "markers", name: `${plain(shadow.id)} ${words}`, x: shadow[axis], y,
+      marker: { color: line(index), size: 5, opacity: 0.7, symbol }, hovertemplate: "%{x}<br>%{y:.3f}<extra>%{fullData.name}</extra>" });
+    traces.push(points("live", shadow.live, 2 * at, "circle"), points(`shadow (${plain(name)})`, shadow.shadow, 2 * at + 1, "x-thin-open"));
+    const ticks = shadow.apart.reduce((sum, point) => sum + point.ticks, 0);
+    told.push(ticks ? `${shadow.id}: on ${whole(ticks)} of ${whole(shadow.ticks)} ticks they wanted otherwise, which are circled.`
+      : `${shadow.id}: they wanted the same on all of ${whole(shadow.ticks)} ticks.`);
+    if (ticks) traces.push({ type: "scatter", mode: "markers", name: `${plain(shadow.id)}: wanted otherwise`,
+      x: shadow.apart.map((point) => point[axis]), y: shadow.apart.map((point) => point.y),
+      text: shadow.apart.map((point) => `live ${point.live}, shadow ${point.shadow}` + (point.ticks > 1 ? `; the first of ${whole(point.ticks)} such ticks here` : "")),
+      marker: { symbol: "circle-open", size: 11, color: colour("bad"), line: { width: 2 } }, hovertemplate: "%{text}<br>%{x}<extra></extra>" });
+  });
+  text("shadow-note", told.join(" "));
+  draw("shadow", traces, { showlegend: true, yaxis: { title: { text: "probability", standoff: 4 } } });
 }
 
 function drawAll() {
@@ -209,11 +304,20 @@ function offerStrategies() {
 function table({ title, note, columns, rows }) {
   const box = element("section");
   const scroll = element("div", undefined, "scroll");
+  scroll.tabIndex = 0;  // so that the keys scroll what is wider than a phone
+  scroll.setAttribute("role", "group");
+  scroll.setAttribute("aria-label", title);
   const made = element("table");
   made.append(element("caption", title));
   const head = element("tr");
   const numeric = columns.map((_, at) => rows.length > 0 && rows.every((row) => typeof row[at] === "number"));
-  columns.forEach((name, at) => { const cell = element("th", name, numeric[at] ? "number" : ""); cell.scope = "col"; head.append(cell); });
+  columns.forEach((name, at) => {
+    const cell = element("th", undefined, numeric[at] ? "number" : "");
+    cell.scope = "col";
+    // A reason's name is broken between its words where the table would be wider than the page.
+    name.split("_").forEach((word, part) => cell.append(...(part ? ["_", element("wbr"), word] : [word])));
+    head.append(cell);
+  });
   made.append(element("thead"));
   made.tHead.append(head);
   const body = element("tbody");
@@ -258,7 +362,10 @@ function show() {
   });
   byId("strategy").addEventListener("change", () => { wanted = byId("strategy").value; drawAll(); });
   byId("controls").addEventListener("submit", (event) => event.preventDefault());
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  for (const button of document.querySelectorAll("button[data-look]")) button.addEventListener("click", () => look(button.dataset.look));
+  for (const chart of document.querySelectorAll(".chart")) chart.setAttribute("aria-label", chart.querySelector("h2").textContent);
+  byId("drag-note").hidden = touch.matches;
+  darkness.addEventListener("change", drawAll);
   if (current) {
     offerStrategies();
     drawAll();
