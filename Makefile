@@ -37,16 +37,46 @@ models: $(INSTALLED) ## train the sample models again, on the same ticks
 	@ticks=$$($(BIN)/python examples/fetch_ticks.py .cache) && $(BIN)/python examples/train_models.py "$$ticks"
 
 .PHONY: bench
-bench: $(INSTALLED) ## what a question to the sidecar costs, beside a bare gRPC echo
-	@$(BIN)/python benchmarks/round_trip.py
+bench: $(INSTALLED) ## all measurements of speed, each beside a floor or a peer in the same run
+	@$(BIN)/python benchmarks/bench.py
 
-.PHONY: replay-speed
-replay-speed: $(INSTALLED) ## a replay in windows against tick by tick, on the same ticks and with the same bytes
-	@$(BIN)/python examples/fetch_ticks.py .cache >/dev/null && $(BIN)/python benchmarks/replay_speed.py
+# Servers of others to measure beside ours; each in an environment of its own, and never needed for anything else.
+PEERS := $(patsubst %,build/peers/%/.installed,mlserver kserve)
+
+build/peers/%/.installed: benchmarks/peers/constraints-%.txt
+	@echo "Installing $* into $(@D) (once; a few minutes) ..."
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(@D)/bin/python -m pip install --quiet --constraint $< $* onnxruntime
+	@touch $@
+
+.PHONY: peers
+peers: $(PEERS) ## what `make bench` measures beside ours: MLServer and KServe, under build/peers (1 GB)
 
 .PHONY: stress
 stress: $(INSTALLED) ## a thousand swaps under load: no failed call, no mixed answer, nothing that grows
 	@$(BIN)/python benchmarks/swap_stress.py
+
+.PHONY: soak
+soak: $(INSTALLED) ## an hour of callers who stall, reset, flood and vanish beside good ones; MINUTES=60
+	@$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),60)
+
+# The fuzzer is needed by nothing else; the tests replay what it found without it.
+FUZZ := build/fuzz
+SECONDS ?= 600
+
+$(FUZZ)/.installed: $(INSTALLED)
+	@echo "Installing atheris into $(FUZZ) (once; a minute) ..."
+	@rm -rf $(FUZZ) && $(PYTHON) -m venv $(FUZZ)
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(FUZZ)/bin/python -m pip install --quiet --constraint constraints.txt 'atheris>=3,<4' --editable '.[server,fast]'
+	@touch $@
+
+.PHONY: fuzz
+fuzz: $(FUZZ)/.installed ## fuzz both ends of the HTTP/2 transport, led by coverage; SECONDS=600 each
+	@for name in server client grpc; do \
+		mkdir -p $(FUZZ)/found/$$name && $(FUZZ)/bin/python tests/fuzz/run.py $$name $(FUZZ)/found/$$name \
+			tests/fuzz/corpus/$$name -max_len=800 -timeout=20 -max_total_time=$(SECONDS) \
+			-artifact_prefix=$(FUZZ)/found/$$name- || exit 1; \
+	done
 
 .PHONY: swap-latency
 swap-latency: $(INSTALLED) ## from the close of a new file to the first answer by it, beside its own load time
@@ -56,9 +86,11 @@ swap-latency: $(INSTALLED) ## from the close of a new file to the first answer b
 dead-sidecar: $(INSTALLED) ## what a dead sidecar costs the traditional strategies beside it
 	@$(BIN)/python benchmarks/dead_sidecar.py
 
+# A test of real processes can lose a race to a busy machine. What fails is run once more, and the summary names
+# it as RERUN: that is a defect to mend, of the test or of the code. What fails twice has failed.
 .PHONY: test
 test: $(INSTALLED) ## the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadscope
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --reruns 1
 
 .PHONY: check
 check: $(INSTALLED) format-check lint types architecture proto-check test ## everything: format, lint, types, architecture, generated code, tests

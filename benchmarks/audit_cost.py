@@ -100,7 +100,7 @@ def run(ticks: Sequence[MarketTick], pace_ns: int, *, with_log: bool) -> Run:
             for index, tick in enumerate(ticks):
                 due_ns += pace_ns
                 while pace_ns and (left_ns := due_ns - time.perf_counter_ns()) > 0:
-                    time.sleep(left_ns / 1e9)
+                    time.sleep(left_ns / 1e9)  # the pace of the ticks
                 began_ns = time.perf_counter_ns()
                 outcomes = runner.process(tick)
                 done_ns = time.perf_counter_ns()

@@ -39,8 +39,8 @@ from strategy_client.bindings import Bindings
 from strategy_client.events import Reason
 from strategy_client.executor import StrategyExecutor
 from strategy_client.lineup import create_executors, wanted_models
-from strategy_client.predictor.connection import SettledAnswers
 from strategy_client.predictor.port import PendingAnswers, Question, Refusal
+from strategy_client.predictor.settled_answers import SettledAnswers
 from strategy_client.runner import RunnerOptions, StrategyRunner
 from strategy_client.sidecar.own_sidecar import OwnSidecar
 
@@ -171,7 +171,7 @@ def run_turn(runner: StrategyRunner, mark: Mark, ticks: Sequence[MarketTick]) ->
     )
 
 
-def be_runner(name: str, target: str, ticks_a_turn: int, turns: int) -> None:
+def be_runner(name: str, target: str, ticks_a_turn: int, turns: int, deadline_ms: float) -> None:
     """Be one of the processes: a turn for each line that comes, told as a line of JSON."""
     ticks = session(WARM_UP_TICKS + ticks_a_turn * turns)
     with contextlib.ExitStack() as stack:
@@ -190,7 +190,7 @@ def be_runner(name: str, target: str, ticks_a_turn: int, turns: int) -> None:
             bindings.start()
             if name == NOBODY:
                 client = Nobody()
-        runner = StrategyRunner(executors, client, bindings, RunnerOptions(deadline_ms=DEADLINE_MS))
+        runner = StrategyRunner(executors, client, bindings, RunnerOptions(deadline_ms=deadline_ms))
         run_turn(runner, mark, ticks[:WARM_UP_TICKS])
         print(json.dumps("ready"), flush=True)
         for turn, _ in enumerate(sys.stdin):
@@ -202,10 +202,11 @@ def be_runner(name: str, target: str, ticks_a_turn: int, turns: int) -> None:
 class RunnerProcess:
     """One runner, which runs only in its turns."""
 
-    def __init__(self, name: str, target: str, ticks_a_turn: int, turns: int) -> None:
+    def __init__(self, name: str, target: str, ticks_a_turn: int, turns: int, deadline_ms: float) -> None:
         command = [sys.executable, __file__, "--runner", name, "--target", target]
+        command += ["--ticks", str(ticks_a_turn), "--rounds", str(turns), "--deadline-ms", str(deadline_ms)]
         self._process = subprocess.Popen(  # noqa: S603 - this file
-            [*command, "--ticks", str(ticks_a_turn), "--rounds", str(turns)],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -233,7 +234,7 @@ class RunnerProcess:
 
 @contextlib.contextmanager
 def runners(
-    names: Sequence[str], ticks_a_turn: int, turns: int
+    names: Sequence[str], ticks_a_turn: int, turns: int, deadline_ms: float
 ) -> Iterator[tuple[dict[str, RunnerProcess], dict[str, OwnSidecar]]]:
     """Start the runners, and a sidecar for each that has learned strategies; all are ready and warm."""
     with contextlib.ExitStack() as stack:
@@ -245,16 +246,21 @@ def runners(
                     sidecars[name].wait_ready(client)
         for name in names:
             target = sidecars[name].target if name in sidecars else ""
-            processes[name] = RunnerProcess(name, target, ticks_a_turn, turns)
+            processes[name] = RunnerProcess(name, target, ticks_a_turn, turns, deadline_ms)
             stack.callback(processes[name].close)
         for process in processes.values():
             process.hear()
         yield processes, sidecars
 
 
-def measure(names: Sequence[str], ticks_a_turn: int, rounds: int) -> dict[str, list[Turn]]:
+def measure(
+    names: Sequence[str], ticks_a_turn: int, rounds: int, deadline_ms: float = DEADLINE_MS
+) -> dict[str, list[Turn]]:
     """Return the turns of each runner; the first is before anything dies."""
-    with runners(names, ticks_a_turn, rounds + 1) as (processes, sidecars), contextlib.ExitStack() as stack:
+    with (
+        runners(names, ticks_a_turn, rounds + 1, deadline_ms) as (processes, sidecars),
+        contextlib.ExitStack() as stack,
+    ):
         turns = {name: [process.turn()] for name, process in processes.items()}
         if KILLED in sidecars:
             sidecars[KILLED].kill()
@@ -341,14 +347,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--ticks", type=int, default=1_000, help="in each turn")
+    parser.add_argument("--deadline-ms", type=float, default=DEADLINE_MS, help="of a tick")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--runner", help=argparse.SUPPRESS)
     parser.add_argument("--target", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.runner:
-        be_runner(arguments.runner, arguments.target, arguments.ticks, arguments.rounds)
+        be_runner(
+            arguments.runner, arguments.target, arguments.ticks, arguments.rounds, arguments.deadline_ms
+        )
         return
-    turns = measure(RUNNERS, arguments.ticks, arguments.rounds)
+    turns = measure(RUNNERS, arguments.ticks, arguments.rounds, arguments.deadline_ms)
     rows, wrong = figures(turns), faults(turns)
     show(rows)
     signals = sum(turn.signals for turn in turns[ALONE])

@@ -74,11 +74,13 @@ class SidecarProcess:
         return [event for event in told if event is not None]
 
     def http_address(self) -> str:
-        """Return HOST:PORT of its probes, as the system chose it."""
-        match = re.search(r"http on (\S+)", self.log_text())
-        if match is None:
-            raise RuntimeError(f"the sidecar has no HTTP\n{self.tail()}")
-        return match[1]
+        """Return HOST:PORT of its probes, as the system chose it; models may be ready before it is."""
+        end_s = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < end_s and self.process.poll() is None:
+            if match := re.search(r"http on (\S+)", self.log_text()):
+                return match[1]
+            time.sleep(POLL_S)  # a process outside has no event to wait for
+        raise RuntimeError(f"the sidecar has no HTTP\n{self.tail()}")
 
     def wait_ready(self) -> None:
         """Wait until every model found is served; RuntimeError with its log if that does not come."""
