@@ -25,10 +25,10 @@ from strategies.core.factory import StrategyFactory
 TOKENS = (101, 105)
 OPEN = datetime(2024, 8, 8, 3, 45, tzinfo=UTC)
 OURS = "strategy_client.drop_in.create_{}_processor"
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 TARGET, PID = sys.argv[1], int(sys.argv[2])
 THEIRS = {"signal_result": "strategies.core.protocols.SignalResult", "validator": "standard"}
-LEARNED = {**THEIRS, "endpoint": TARGET, "deadline_ms": 1_000, "confidence_threshold": 0}
+LEARNED = {**THEIRS, "endpoint": TARGET, "deadline_ms": 10_000, "confidence_threshold": 0}
 MOMENTUM, REVERSION = {"features": ["return_20", "volatility_20"]}, {"features": ["zscore_20"]}
 STRATEGIES = {
     "learned": (

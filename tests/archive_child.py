@@ -149,6 +149,9 @@ def no_space(folder: Path) -> None:
 
 def unwritable(folder: Path) -> None:
     """Open, as somebody else, an archive that this one may read and not write; then go without it."""
+    import shutil  # noqa: F401 - that somebody may not read our Python's own modules
+    import tempfile  # noqa: F401
+
     if os.getuid() == 0:
         os.setgroups([])
         os.setgid(NOBODY)

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from sidecars import ThreadSidecar, describe, eventually, stub
+from sidecars import PATIENCE_S, ThreadSidecar, describe, eventually, stub
 from tickserve.v1 import predictor_pb2 as wire
 
 ROW = np.array([[-1.0, 0.5, 4.0]], dtype="<f4")
@@ -40,7 +40,7 @@ class Asking:
     def ask_all(self, names: list[str]) -> list[Answer]:
         """Ask many models for one row each, in one call; each has to answer."""
         parts = [wire.PredictPart(model=name, rows=1, features=ROW.tobytes()) for name in names]
-        results = self.predict(wire.PredictRequest(parts=parts), timeout=20).parts
+        results = self.predict(wire.PredictRequest(parts=parts), timeout=PATIENCE_S).parts
         for name, result in zip(names, results, strict=True):
             assert result.status.code == 0, f"{name}: {result.status.message}"
         return [

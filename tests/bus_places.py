@@ -122,6 +122,10 @@ class RedisPlace(ProxiedPlace):
     def taken(self) -> list[bytes]:
         return [fields[b"value"] for _, fields in self._client.xrange(f"{self.name}-paper")]
 
+    def make_anew(self) -> None:
+        """Remove the stream; the next message makes it again."""
+        self._client.delete(f"{self.name}-in")
+
     def remove(self) -> None:
         self.proxy.close()
         self._client.delete(*self._client.keys(f"{self.name}-*"), "none")
@@ -136,7 +140,7 @@ class NatsPlace(ProxiedPlace):
         self._loop = asyncio.new_event_loop()
         self._client = self._do(nats.connect(f"nats://127.0.0.1:{port}"))
         self._stream = self._client.jetstream()
-        self._do(self._stream.add_stream(name=f"{self.name}-in", subjects=[f"{self.name}.in"]))
+        self._add_stream()
         address = f"nats://127.0.0.1:{self.proxy.port}"
         self.source_url = f"{address}?stream={self.name}-in&subject={self.name}.in"
         self.sink_url = f"{address}?stream={self.name}-{{broker}}&subject={self.name}.{{broker}}"
@@ -160,6 +164,23 @@ class NatsPlace(ProxiedPlace):
             return [message.data for message in messages]
 
         return self._do(taken())
+
+    def make_anew(self) -> None:
+        """Remove the stream and make it again."""
+        self._do(self._stream.delete_stream(f"{self.name}-in"))
+        self._add_stream()
+
+    def forget_readers(self) -> None:
+        """Remove what the server knows of who reads the stream, as it does of those who pause too long."""
+
+        async def forget() -> None:
+            for consumer in await self._stream.consumers_info(f"{self.name}-in"):
+                await self._stream.delete_consumer(f"{self.name}-in", consumer.name)
+
+        self._do(forget())
+
+    def _add_stream(self) -> None:
+        self._do(self._stream.add_stream(name=f"{self.name}-in", subjects=[f"{self.name}.in"]))
 
     def remove(self) -> None:
         from nats.js.errors import NotFoundError
@@ -188,8 +209,7 @@ class RabbitPlace(ProxiedPlace):
         self._connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", port, heartbeat=0))
         self._channel = self._connection.channel()
         self._channel.confirm_delivery()
-        stream = {"x-queue-type": "stream"}
-        self._channel.queue_declare(f"{self.name}-in", durable=True, arguments=stream)
+        self._declare_stream()
         self._channel.queue_declare(f"{self.name}-paper", durable=True)
         self._taken: list[bytes] = []
         address = f"amqp://guest:guest@127.0.0.1:{self.proxy.port}/%2F"
@@ -204,6 +224,15 @@ class RabbitPlace(ProxiedPlace):
         while (came := self._channel.basic_get(f"{self.name}-paper", auto_ack=True))[0] is not None:
             self._taken.append(came[2])
         return list(self._taken)
+
+    def make_anew(self) -> None:
+        """Remove the stream and make it again."""
+        self._channel.queue_delete(f"{self.name}-in")
+        self._declare_stream()
+
+    def _declare_stream(self) -> None:
+        stream = {"x-queue-type": "stream"}
+        self._channel.queue_declare(f"{self.name}-in", durable=True, arguments=stream)
 
     def remove(self) -> None:
         self.proxy.close()
@@ -222,7 +251,7 @@ class KafkaPlace:
         log = logging.getLogger("kafka mock")
         options = {"bootstrap.servers": "unused:1", "test.mock.num.brokers": 1}
         self._cluster = kafka.Producer(options, logger=log)
-        (broker,) = self._cluster.list_topics(timeout=10).brokers.values()
+        (broker,) = self._cluster.list_topics(timeout=60).brokers.values()
         self.address = f"{broker.host}:{broker.port}"
         self.proxy = TcpProxy(broker.port)
         self.shut, self.open, self.cut = self.proxy.shut, self.proxy.open, self.proxy.cut
@@ -240,7 +269,7 @@ class KafkaPlace:
     def put(self, messages: Sequence[tuple[str, bytes]]) -> None:
         for key, value in messages:
             self._producer.produce(f"{self.name}-in", value, key)
-        assert self._producer.flush(10) == 0
+        assert self._producer.flush(60) == 0
 
     def taken(self) -> list[bytes]:
         import confluent_kafka as kafka
@@ -249,7 +278,7 @@ class KafkaPlace:
         try:
             topic = f"{self.name}-paper"
             places = [kafka.TopicPartition(topic, number, 0) for number in range(PARTITIONS)]
-            ends = [reader.get_watermark_offsets(place, timeout=10)[1] for place in places]
+            ends = [reader.get_watermark_offsets(place, timeout=60)[1] for place in places]
             reader.assign(places)
             values: list[bytes] = []
             while len(values) < sum(ends):
@@ -277,7 +306,7 @@ class KafkaPlace:
 
         reader = self._reader(self.group)
         places = [kafka.TopicPartition(f"{self.name}-in", number) for number in range(PARTITIONS)]
-        commits = reader.committed(places, timeout=10)
+        commits = reader.committed(places, timeout=60)
         reader.close()
         return commits
 
@@ -308,7 +337,7 @@ def make_place(bus: str, folder: Path) -> Place:
     pytest.importorskip(library)
     port = int(os.environ.get(f"TICKSERVE_TEST_{bus.upper()}_PORT", port))
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection(("127.0.0.1", port), timeout=10).close()
     except OSError:
         pytest.skip(f"no {bus} server at 127.0.0.1:{port}; docs/live-feeds.md says how to start one")
     return place(port)

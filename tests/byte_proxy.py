@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 Direction = Literal["up", "down"]
 CHUNK_BYTES = 65_536
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 class CutError(Exception):
@@ -44,7 +44,7 @@ class ByteProxy:
         self.heal()
         self._closed = True
         # A listener that another thread waits at is woken by a connection, not by being closed.
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), PATIENCE_S):
             pass
         self._listener.close()
         self.drop()

@@ -57,5 +57,5 @@ def served_certificate(port: int, version: ssl.TLSVersion | None = None) -> byte
     if version is not None:
         context.set_ciphers("ALL:@SECLEVEL=0")
         context.minimum_version = context.maximum_version = version
-    with socket.create_connection(("127.0.0.1", port), 10) as plain, context.wrap_socket(plain) as secure:
+    with socket.create_connection(("127.0.0.1", port), 60) as plain, context.wrap_socket(plain) as secure:
         return secure.getpeercert(binary_form=True) or b""

@@ -72,7 +72,7 @@ def sqlite(folder):
 def postgresql():
     """Skips where none answers: start one, or name it in TICKSERVE_TEST_POSTGRESQL."""
     try:
-        psycopg.connect(POSTGRESQL, connect_timeout=2).close()
+        psycopg.connect(POSTGRESQL, connect_timeout=10).close()
     except psycopg.OperationalError as error:
         pytest.skip(f"no PostgreSQL at {POSTGRESQL.rpartition('@')[2]}: {error}")
     schema = f"tickserve_{secrets.token_hex(6)}"

@@ -17,6 +17,7 @@ from tickserve.v1 import predictor_pb2 as pb
 
 SERVICE = "tickserve.v1.Predictor"
 DATATYPES = {"float32": "FP32", "float64": "FP64", "int64": "INT64", "bool": "BOOL"}
+UNBOUNDED = (("grpc.max_receive_message_length", -1),)
 Answers = Mapping[str, np.ndarray]
 
 
@@ -132,7 +133,7 @@ class FakeSidecar:
     def start(self) -> None:
         """Listen."""
         self._outgoing = queue.Queue()
-        self._server = grpc.server(ThreadPoolExecutor(max_workers=64))
+        self._server = grpc.server(ThreadPoolExecutor(max_workers=64), options=UNBOUNDED)
         unary = grpc.unary_unary_rpc_method_handler
         handlers = {
             "Predict": unary(

@@ -18,7 +18,7 @@ from strategy_client.factory import StrategyFactory
 from strategy_client.lineup import create_executors
 from strategy_client.runner import StrategyRunner
 
-BOUND_S = 10.0
+BOUND_S = 60.0
 
 
 def config(name: str = "momentum", **parameters: object) -> StrategyConfig:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from fixtures_ticks import tick, ticks
 
-from strategy_client.bindings import Bindings, Wanted
+from strategy_client.binding import Wanted
+from strategy_client.bindings import Bindings
 from strategy_client.configuration import StrategyConfig
 from strategy_client.events import MarketTick, Outcome, Reason, Signal, SignalResult
 from strategy_client.executor import StrategyExecutor

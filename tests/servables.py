@@ -21,7 +21,8 @@ def row_sums(features: Array) -> Array:
 class FunctionServable:
     """Answers `function(features)` as the output "score"; other outputs repeat it. Counts runs and closes.
 
-    It cannot be stopped within its function, which may wait for `stopped`.
+    It cannot be stopped within its function, which may wait for `stopped`. With `takes_bytes` it answers a
+    row by its bytes too.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class FunctionServable:
         outputs: tuple[str, ...] = ("score",),
         warm_up_ns: int = 1000,
         digest: str = "",
+        takes_bytes: bool = False,
     ) -> None:
         self.id = ServableId(name, version)
         self.digest = digest or f"{version:064x}"
@@ -48,6 +50,7 @@ class FunctionServable:
         self.closed = 0
         self.stopped = threading.Event()  # one of its runs has been told to stop
         self._function = function
+        self._takes_bytes = takes_bytes
 
     def run(
         self, inputs: Mapping[str, Array], outputs: Sequence[str], abort: Abort | None = None
@@ -64,6 +67,12 @@ class FunctionServable:
         finally:
             self.running -= 1
         return [answer for _ in outputs]
+
+    def run_row(self, row: bytes) -> list[bytes] | None:
+        if not self._takes_bytes:
+            return None
+        inputs = {self.inputs[0].name: np.frombuffer(row, np.float32).reshape(1, -1)}
+        return [array.tobytes() for array in self.run(inputs, [spec.name for spec in self.outputs])]
 
     def close(self) -> None:
         assert not self.running, f"{self.id} is closed under a run"

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from eventually import eventually
+from eventually import BOUND_S, eventually
 from onnx_files import GOLDEN_ROWS
 
 from inference_server.adapters.archive_folder import open_archive
@@ -70,7 +70,7 @@ class Inside:
 
     async def settled(self):
         """Wait until what lies in the folder is served or refused."""
-        await asyncio.wait_for(self.reconciler.settled(), 20)
+        await asyncio.wait_for(self.reconciler.settled(), BOUND_S)
 
     async def ask(self, name="momentum", version=0):
         """Return (version, bias): who answers the golden rows, and with which bias."""

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,31 @@ from tickserve.v1 import predictor_pb2 as wire
 
 from inference_server.app import ServeOptions, Sidecar, serving
 from inference_server.rpc.address import Address
+from inference_server.rpc.listener import ListenerOptions, Transport
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
+
+
+_transports: list[Transport] = []
+
+
+@contextlib.contextmanager
+def served_by(transport: Transport) -> Iterator[None]:
+    """Let the sidecars that are started in this block, and are not told a transport, serve by this one."""
+    _transports.append(transport)
+    try:
+        yield
+    finally:
+        _transports.pop()
+
+
+def asked_transport(said: Transport) -> Transport:
+    """Return the transport that a sidecar is to serve by."""
+    return _transports[-1] if _transports and said == "auto" else said
 
 
 def eventually(condition: Callable[[], Any], what: str) -> Any:
-    """Return the condition's first true value; fail after half a minute."""
+    """Return the condition's first true value; fail after PATIENCE_S."""
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         if value := condition():
@@ -73,7 +93,9 @@ def thread_sidecar(models: Path, more: Sequence[Address] = (), **options: Any) -
 
         async def main() -> None:
             try:
-                chosen = ServeOptions(models, addresses, **options)
+                said = options.pop("listener", ListenerOptions())
+                listener = replace(said, transport=asked_transport(said.transport))
+                chosen = ServeOptions(models, addresses, listener=listener, **options)
                 async with serving(chosen) as sidecar:
                     held.append(ThreadSidecar(sidecar, loop, chosen))
                     await sidecar.reconciler.settled()
@@ -117,7 +139,8 @@ class ProcessSidecar:
                 [
                     *(sys.executable, "-m", "inference_server", "serve", "--models", str(models)),
                     *("--listen", self.target, "--http", "off"),
-                    *("--state", str(socket.with_name("state")), *arguments),
+                    *("--state", str(socket.with_name("state"))),
+                    *("--transport", asked_transport("auto"), *arguments),
                 ],
                 stdout=stream,
                 stderr=stream,
@@ -127,6 +150,11 @@ class ProcessSidecar:
         """Wait until every model found is served."""
         eventually(self._ready, f"the sidecar is ready; its log: {self.log.read_text()}")
         return self
+
+    def pause(self) -> None:
+        """Stop it as SIGSTOP does, and wait until none of its threads runs; to go on it needs SIGCONT."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit code."""

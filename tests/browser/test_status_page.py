@@ -16,7 +16,7 @@ from servables import FunctionServable
 from sidecars import ThreadSidecar, eventually, put, stub, thread_sidecar
 from tickserve.v1 import predictor_pb2 as wire
 
-from inference_server.http.page import PageOptions
+from inference_server.http.page_options import PageOptions
 from inference_server.rpc.address import Address
 from inference_server.serving.registry import Registry
 
@@ -33,7 +33,7 @@ ARGUMENTS = (
 DESKTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 375, "height": 812}
 SCRIPT = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 
 
 class Opened:
@@ -99,7 +99,7 @@ def traffic(sidecar: ThreadSidecar, *models: str, features: int = 3) -> Iterator
         with grpc.insecure_channel(sidecar.unix) as channel:
             predict = stub(channel, "Predict", wire.PredictResponse)
             while not stop.wait(0.01):
-                predict(wire.PredictRequest(parts=parts), timeout=10)
+                predict(wire.PredictRequest(parts=parts), timeout=60)
 
     asking = threading.Thread(target=ask)
     asking.start()
@@ -233,7 +233,7 @@ def test_a_lost_connection_is_shown_and_comes_back(browser: Any, tmp_path: Path)
             page.wait_for_selector("html[data-link=live]")
             it.see(it.row("carry"), "Answers")
             playwright.expect(page.locator("#lost")).to_be_hidden()
-            it.said = [said for said in it.said if "ERR_CONNECTION_REFUSED" not in said]
+            it.said = [said for said in it.said if "net::ERR_" not in said]
             it.check()
 
 

@@ -22,6 +22,7 @@ from strategy_client.predictor.status import (
     ModelNotFoundError,
     SidecarUnavailableError,
 )
+from strategy_client.predictor.transport import Transport, check_transport
 from strategy_client.sidecar.own_sidecar import OwnSidecar
 from strategy_client.testing import FakeModel as FakeUsersModel
 from strategy_client.testing import FakePredictor
@@ -33,31 +34,31 @@ FIVE_S = 5 * 10**9
 
 
 @contextlib.contextmanager
-def fake() -> Iterator[InferenceClient]:
+def fake(transport: Transport) -> Iterator[InferenceClient]:
     """Connect to the tests' fake."""
     served = {"up": FakeModel(NAMES, FeatureSet(NAMES).window)}
-    with FakeSidecar(served) as sidecar, InferenceClient(sidecar.target) as client:
+    with FakeSidecar(served) as sidecar, InferenceClient(sidecar.target, transport=transport) as client:
         client.wait_ready(60.0)
         yield client
 
 
 @contextlib.contextmanager
-def real(models: Path) -> Iterator[InferenceClient]:
+def real(transport: Transport, models: Path) -> Iterator[InferenceClient]:
     """Connect to a real process."""
     write_model(models, "up", NAMES)
-    with OwnSidecar(models) as sidecar, InferenceClient(sidecar.target) as client:
+    with OwnSidecar(models) as sidecar, InferenceClient(sidecar.target, transport=transport) as client:
         sidecar.wait_ready(client)
         yield client
 
 
 @contextlib.contextmanager
-def endpoints() -> Iterator[Endpoints]:
+def endpoints(transport: Transport) -> Iterator[Endpoints]:
     """Connect to two of the tests' fakes as to one, the preferred one dead."""
     served = {"up": FakeModel(NAMES, FeatureSet(NAMES).window)}
     with (
         FakeSidecar(served) as dead,
         FakeSidecar(served) as alive,
-        Endpoints([dead.target, alive.target]) as client,
+        Endpoints([dead.target, alive.target], transport=transport) as client,
     ):
         dead.stop()
         client.wait_ready(60.0)
@@ -70,12 +71,29 @@ def predictor() -> Iterator[FakePredictor]:
     yield FakePredictor({"up": FakeUsersModel(NAMES, [0.3, 0.7])}, time.monotonic_ns)
 
 
-@pytest.fixture(scope="module", params=["fake", "real", "endpoints", "predictor"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "fake-h2",
+        "fake-grpcio",
+        "real-h2",
+        "real-grpcio",
+        "endpoints-h2",
+        "endpoints-grpcio",
+        "predictor",
+    ],
+)
 def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """Connect to each."""
-    kinds = {"fake": fake, "endpoints": endpoints, "predictor": predictor}
-    models = tmp_path_factory.mktemp("contract") / "models"
-    with real(models) if request.param == "real" else kinds[request.param]() as connected:
+    kind, _, name = request.param.partition("-")
+    transport = check_transport(name or "auto")
+    kinds = {
+        "fake": lambda: fake(transport),
+        "real": lambda: real(transport, tmp_path_factory.mktemp("contract") / "models"),
+        "endpoints": lambda: endpoints(transport),
+        "predictor": predictor,
+    }
+    with kinds[kind]() as connected:
         yield connected
 
 
@@ -230,9 +248,10 @@ def test_predict_raises_typed_errors(
     assert raised.value.reason is why  # type: ignore[attr-defined] every kind has it
 
 
-def test_absent_sidecar_is_said_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("transport", ["h2", "grpcio"])
+def test_absent_sidecar_is_said_so(tmp_path: Path, transport: Transport) -> None:
     """Where nothing listens, `predict` and `wait_ready` raise an error that names the target."""
-    with InferenceClient(f"unix:{tmp_path}/none") as alone:
+    with InferenceClient(f"unix:{tmp_path}/none", transport=transport) as alone:
         with pytest.raises(SidecarUnavailableError, match="none"):
             alone.predict("up", ROW)
         with pytest.raises(SidecarUnavailableError, match=r"not ready after 0\.1 s"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from bus_places import BUSES, Place, make_place
-from eventually import until
+from eventually import BOUND_S, until
 from fixtures_signals import processed, signal
 
 from strategy_client.sinks import open_fan_out
@@ -75,7 +75,7 @@ def test_a_bus_that_is_absent_is_waited_for_and_gets_all(place: Place):
         send(fan_out, range(30))
         until(lambda: counts(fan_out).retries > 0)
         place.open()
-        until(lambda: counts(fan_out).sent == 30, 30)
+        until(lambda: counts(fan_out).sent == 30, BOUND_S)
 
     assert arrived(place) == expected(30)
 
@@ -85,10 +85,10 @@ def test_a_connection_that_is_cut_loses_nothing(place: Place):
     """What is sent while the connection is lost and after arrives, in order; what came twice has one id."""
     with open_fan_out([place.sink_url]) as fan_out:
         send(fan_out, range(30))
-        until(lambda: counts(fan_out).sent == 30, 30)
+        until(lambda: counts(fan_out).sent == 30, BOUND_S)
         place.cut()
         send(fan_out, range(30, 60))
-        until(lambda: counts(fan_out).sent == 60, 30)
+        until(lambda: counts(fan_out).sent == 60, BOUND_S)
 
     assert arrived(place) == expected(60)
 
@@ -98,12 +98,12 @@ def test_a_slow_bus_is_bounded_and_what_is_dropped_is_counted(place: Place):
     """Behind a bus that takes nothing so many signals wait; the next are dropped and counted at once."""
     with open_fan_out([f"{place.sink_url}&max_queued=10"]) as fan_out:
         send(fan_out, range(3))
-        until(lambda: counts(fan_out).sent == 3, 30)
+        until(lambda: counts(fan_out).sent == 3, BOUND_S)
         place.proxy.hold_up()
         send(fan_out, range(3, 103))
         held_up = counts(fan_out)
         place.proxy.let_go()
-        until(lambda: counts(fan_out).sent == 13, 30)
+        until(lambda: counts(fan_out).sent == 13, BOUND_S)
 
     assert (held_up.queued, held_up.dropped) == (10, 90)
     assert arrived(place) == expected(13)

@@ -3,17 +3,21 @@
 import itertools
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from bus_places import BUSES, KafkaPlace, Place, make_place
-from eventually import until
+from bus_places import BUSES, KafkaPlace, NatsPlace, Place, make_place
+from eventually import BOUND_S, until
 
+from strategy_client.buses.opening import open_inbox
+from strategy_client.buses.place import read_place
+from strategy_client.buses.port import IncomingMessage
 from strategy_client.configuration import TicksConfig
 from strategy_client.events import MarketTick
 from strategy_client.sources import open_source
 from strategy_client.sources.bad_line import BadLines
+from strategy_client.sources.message_source import MessageSource
 
 MARKER = 999
 numbers = itertools.count(1)
@@ -38,7 +42,7 @@ class Feed:
     def start(self) -> "Feed":
         """Iterate, and return once ticks come through."""
         self.thread.start()
-        until(self._is_live, 30)
+        until(self._is_live, BOUND_S)
         return self
 
     def put(self, token: int, prices: range) -> None:
@@ -51,7 +55,7 @@ class Feed:
 
     def wait_for(self, token: int, count: int) -> list[int]:
         """Return the prices of a token once there are so many, and one more tick has come behind them."""
-        until(lambda: len(self.prices(token)) >= count, 30)
+        until(lambda: len(self.prices(token)) >= count, BOUND_S)
         return self.prices(token)
 
     def close(self) -> None:
@@ -182,12 +186,79 @@ def test_what_the_loop_does_not_take_stays_on_the_bus(place: Place):
     place.source_url = place.source_url.replace("newest", "earliest") + earliest
     place.put([message(1, price) for price in range(1, 1_501)])
     feed = Feed(place, "&max_queued=7")
-    until(lambda: feed.source.queued == 7, 30)
+    until(lambda: feed.source.queued == 7, BOUND_S)
     assert feed.source.counts.received == 7
     feed.thread.start()
 
     assert feed.wait_for(1, 1_500) == list(range(1, 1_501))
     feed.close()
+
+
+def test_a_stream_that_is_made_anew_is_followed(place: Place):
+    """A stream that is removed and made again under a feed is read on, and not silent from then on."""
+    if not hasattr(place, "make_anew"):
+        pytest.skip("a file that is replaced is a connection that is cut; the small Kafka keeps its topics")
+    feed = Feed(place).start()
+    place.make_anew()
+    feed.put(1, range(1, 21))
+
+    def follows() -> bool:
+        feed.put(2, range(1, 2))
+        return bool(feed.prices(2))
+
+    until(follows, BOUND_S)
+    if isinstance(place, NatsPlace):
+        assert feed.prices(1) == list(range(1, 21))
+    feed.close()
+
+
+def test_a_place_that_the_server_forgot_is_taken_again(place: Place):
+    """A reader that the server gave up, as it paused too long, goes on where it was."""
+    if not isinstance(place, NatsPlace):
+        pytest.skip("the other buses keep nothing of who reads, or tell that it is gone")
+    feed = Feed(place).start()
+    feed.put(1, range(1, 11))
+    feed.wait_for(1, 10)
+    place.forget_readers()
+    feed.put(1, range(11, 21))
+
+    assert feed.wait_for(1, 20) == list(range(1, 21))
+    feed.close()
+
+
+class Twice:
+    """Implements Inbox: all messages of a place from the earliest on, as two readers are given them."""
+
+    def __init__(self, url: str) -> None:
+        urls = [url, url.replace("group=", "group=second-")]
+        self._readers = [open_inbox(read_place(each, "", "source"), newest=False) for each in urls]
+
+    def receive(self, timeout_s: float) -> Sequence[IncomingMessage]:
+        """Return what has come to each of them."""
+        return [message for reader in self._readers for message in reader.receive(timeout_s) or ()]
+
+    def close(self) -> None:
+        """Close both."""
+        for reader in self._readers:
+            reader.close()
+
+
+def test_a_tick_that_the_bus_gives_twice_is_given_once(bus: str, place: Place):
+    """H6: a message has one place on its bus, whoever reads it, and a tick is known by it."""
+    if bus == "file":
+        pytest.skip("nobody gives a line twice")
+    # The second half says the same over and over: two messages all the same.
+    prices = [*range(1, 11), *[5] * 10]
+    place.put([message(1, price) for price in prices])
+    inbox = Twice(place.source_url)
+    source = MessageSource("twice", inbox, TicksConfig(), None, BadLines(), max_queued=100)
+    until(lambda: source.counts.received == 2 * len(prices), BOUND_S)
+    ticks = iter(source)
+    came = [int(next(ticks).last_price) for _ in prices]
+    source.close()
+
+    assert came == prices
+    assert list(ticks) == []
 
 
 def test_close_ends_an_iteration_that_waits(place: Place):
@@ -196,10 +267,10 @@ def test_close_ends_an_iteration_that_waits(place: Place):
     feed.thread.start()
     feed.source.close()
     feed.source.close()
-    feed.thread.join(10)
+    feed.thread.join(BOUND_S)
 
     assert not feed.thread.is_alive()
-    assert not [thread for thread in threading.enumerate() if thread.name == feed.source._thread.name]
+    until(lambda: not feed.source._thread.is_alive())
 
 
 def test_kafka_is_told_of_a_tick_before_the_loop_is(tmp_path: Path):

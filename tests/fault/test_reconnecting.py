@@ -21,6 +21,8 @@ from strategy_client.predictor.connection import ConnectionOptions
 from strategy_client.predictor.port import Prediction, Question, Refusal
 from strategy_client.predictor.security import Security
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 CLIENTS = 20
 AN_HOUR_MS = 3_600_000.0
 # What one client may try within the two seconds of the test: its own pauses of 25 to 50, 50 to 100, … ms, and
@@ -40,7 +42,7 @@ def sidecar() -> Iterator[FakeSidecar]:
 def ask(client: InferenceClient) -> Reason | None:
     """Ask once; return the reason that there is no answer."""
     question = Question("echo", np.ones((1, 1), np.float32))
-    (answer,) = client.submit([question], time.monotonic_ns() + 10**10).result()
+    (answer,) = client.submit([question], time.monotonic_ns() + 6 * 10**10).result()
     return answer.reason if isinstance(answer, Refusal) else None
 
 
@@ -90,7 +92,9 @@ def test_first_attempt_after_a_break_has_its_pause_too(sidecar: FakeSidecar) -> 
         for returns in range(2, 5):
             proxy.drop()
             eventually(lambda returns=returns: other.counts.streams == returns, "the other one returns")
-        assert (client.connected, client.counts.streams, len(drawn)) == (False, 1, 2)
+        # It has drawn for its first connection and for the break, which it may hear of after the other one.
+        eventually(lambda: (client.connected, len(drawn)) == (False, 2), "its pause has begun")
+        assert client.counts.streams == 1
 
 
 def test_many_clients_of_a_sidecar_that_refuses_do_not_storm_it(sidecar: FakeSidecar) -> None:
@@ -115,7 +119,7 @@ def test_many_clients_of_a_sidecar_that_refuses_do_not_storm_it(sidecar: FakeSid
         proxy.heal()
         for client in clients:
             client.wait_ready(60.0)
-            assert client.predict("echo", [1.0], timeout_s=10.0).outputs["y"].tolist() == [[1.0]]
+            assert client.predict("echo", [1.0], timeout_s=60.0).outputs["y"].tolist() == [[1.0]]
 
 
 def test_pauses_of_many_clients_are_spread() -> None:
@@ -133,12 +137,12 @@ def test_pauses_of_many_clients_are_spread() -> None:
 
 def test_connection_whose_other_end_is_gone_without_a_word_is_given_up(sidecar: FakeSidecar) -> None:
     """H2: probes that time out on a connection which seems to stand lead to a new connection."""
-    options = ConnectionOptions(backoff=QUICK, probe_timeout_ms=50)
+    options = ConnectionOptions(backoff=QUICK, probe_timeout_ms=250)
     with ByteProxy(sidecar.target) as proxy, InferenceClient(proxy.target, options) as client:
         client.wait_ready(60.0)
         proxy.swallow()
         question = Question("echo", np.ones((1, 1), np.float32))
-        (answer,) = client.submit([question], time.monotonic_ns() + 5 * 10**7).result()
+        (answer,) = client.submit([question], time.monotonic_ns() + 5 * 10**8).result()
         assert isinstance(answer, Refusal)
         assert answer.reason is Reason.DEADLINE_EXCEEDED
         proxy.heal()  # for new connections: what the old one has lost is lost
@@ -175,8 +179,8 @@ def test_answer_after_a_return_is_a_prediction(sidecar: FakeSidecar) -> None:
         client.wait_ready(60.0)
         sidecar.hold()
         question = Question("echo", np.ones((1, 1), np.float32))
-        pending = client.submit([question], time.monotonic_ns() + 10**10)
-        sidecar.held.get(timeout=10)
+        pending = client.submit([question], time.monotonic_ns() + 6 * 10**10)
+        sidecar.held.get(timeout=60)
         sidecar.stop()
         (refusal,) = pending.result()
         assert isinstance(refusal, Refusal)
@@ -184,5 +188,5 @@ def test_answer_after_a_return_is_a_prediction(sidecar: FakeSidecar) -> None:
         sidecar.release()
         sidecar.start()
         client.wait_ready(60.0)
-        (answer,) = client.submit([question], time.monotonic_ns() + 10**10).result()
+        (answer,) = client.submit([question], time.monotonic_ns() + 6 * 10**10).result()
         assert isinstance(answer, Prediction)

@@ -311,7 +311,7 @@ def in_process(scenario, options=None, **child):
     async def whole():
         vetting = VettingProcess(options, **child)
         try:
-            await asyncio.wait_for(scenario(vetting), 60)
+            await asyncio.wait_for(scenario(vetting), 250)
         finally:
             await vetting.close()
         assert vetting.pid is None

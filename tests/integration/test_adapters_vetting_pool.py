@@ -3,14 +3,15 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 
 import psutil
-from eventually import eventually
+from eventually import eventually, until
 from onnx_files import endless_model, score_model
 
 from inference_server.adapters.vetting_pool import VettingPool, VettingPoolOptions
-from inference_server.adapters.vetting_process import VettingProcessOptions
+from inference_server.adapters.vetting_start import CHILD, VettingProcessOptions, end_child, start_child
 
 
 def in_pool(scenario, options=None, **child):
@@ -20,7 +21,7 @@ def in_pool(scenario, options=None, **child):
         before = set(psutil.Process().children())
         pool = VettingPool(options, **child)
         try:
-            await asyncio.wait_for(scenario(pool), 100)
+            await asyncio.wait_for(scenario(pool), 250)
         finally:
             await pool.close()
         assert pool.pids == ()
@@ -77,9 +78,88 @@ def test_files_beyond_the_number_of_judges_wait_and_all_get_their_own_verdict():
         verdicts = await asyncio.gather(*(pool.vet(*model) for model in models))
         assert [verdict.contract.model for verdict in verdicts[:10]] == [name for _, name in models[:10]]
         assert all("cannot be read as ONNX" in verdict.refusal for verdict in verdicts[10:])
-        assert len(pool.pids) == 2
+        await eventually(lambda: len(pool.pids) == 2)
 
-    in_pool(scenario)
+    in_pool(scenario, VettingPoolOptions(others_after_s=0))
+
+
+def test_no_file_waits_for_a_child_that_is_not_warm(tmp_path):
+    """Files that come at once are all judged by the first child while the second does not get warm."""
+
+    async def scenario(pool):
+        await pool.start()
+        verdicts = [pool.vet(score_model(f"m{number}"), f"m{number}") for number in range(4)]
+        assert [verdict.refusal for verdict in await asyncio.gather(*verdicts)] == [""] * 4
+        assert repr(pool) == "<VettingPool 0 of 2 busy>"
+
+    child = (sys.executable, "-c", FIRST_ONLY, str(tmp_path / "first"))
+    options = VettingPoolOptions(others_after_s=0, process=VettingProcessOptions(start_s=1000))
+    in_pool(scenario, options, child=child)
+
+
+def test_a_child_that_was_started_already_is_the_first():
+    """The pool takes over a process that its caller started, and ends it as any other."""
+
+    async def whole():
+        child = start_child()
+        pool = VettingPool(VettingPoolOptions(others_after_s=1000), started=child)
+        assert (await pool.vet(score_model(), "momentum")).refusal == ""
+        assert pool.pids == (child.pid,)
+        await pool.close()
+        assert child.returncode == -signal.SIGKILL
+
+    asyncio.run(whole())
+
+
+def test_a_child_that_was_started_and_died_is_replaced():
+    """C9: one that ended before the pool read from it costs no file its verdict."""
+
+    async def whole():
+        child = start_child()
+        child.kill()
+        child.wait()
+        pool = VettingPool(VettingPoolOptions(others_after_s=1000), started=child)
+        assert (await pool.vet(score_model(), "momentum")).refusal == ""
+        assert pool.pids != (child.pid,)
+        await pool.close()
+
+    asyncio.run(whole())
+
+
+def test_no_signal_to_the_servers_group_reaches_a_child():
+    """C9: Ctrl-C in a terminal, or a kill of the whole group, is the server's, also while a child starts."""
+    child = start_child()
+    try:
+        assert os.getpgid(child.pid) == child.pid != os.getpgid(0)
+    finally:
+        end_child(child)
+
+
+def test_a_childs_linear_algebra_has_no_threads_of_its_own(monkeypatch):
+    """They would spin while it starts, where the server imports; who sets their number is followed."""
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    for said in ("1", "2"):
+        child = start_child()
+        try:
+            until(
+                psutil.Process(child.pid).environ
+            )  # for a moment after its start the system has none to show
+            assert psutil.Process(child.pid).environ()["OPENBLAS_NUM_THREADS"] == said
+        finally:
+            end_child(child)
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+
+
+def test_a_child_whose_server_is_gone_says_nothing_and_ends():
+    """C9: a server that ended while its child was starting leaves no child and no traceback in the log."""
+    told = subprocess.Popen(
+        [*CHILD, "30", str(2**32)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    told.stdout.close()
+    told.stdin.close()
+    assert told.stderr.read() == b""
+    told.stderr.close()
+    assert told.wait() == 1
 
 
 def test_a_start_warms_one_child_and_the_others_follow():
@@ -101,7 +181,7 @@ def test_one_file_after_another_goes_to_a_child_that_is_warm():
             assert (await pool.vet(score_model(), "momentum")).refusal == ""
             assert len(pool.pids) == 1
 
-    in_pool(scenario)
+    in_pool(scenario, VettingPoolOptions(others_after_s=1000))
 
 
 def test_a_pool_without_a_start_and_one_whose_child_was_killed_go_on():
@@ -120,7 +200,7 @@ def test_a_file_goes_past_a_child_that_died_idle():
 
     async def scenario(pool):
         await pool.start()
-        await eventually(lambda: len(pool.pids) == 2)
+        await eventually(lambda: len(pool._free) == 2)
         dead, warm = pool.pids
         os.kill(dead, signal.SIGKILL)
         await eventually(lambda: pool.pids == (warm,))

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import watchfiles
-from eventually import eventually
+from eventually import BOUND_S, eventually
 from sidecar_inside import put
 
 from inference_server.adapters import watcher as watcher_module
 from inference_server.adapters.watcher import FolderWatcher, FolderWatcherOptions
 
-NEVER_S = 60.0
+NEVER_S = 3_600.0
 
 
 class Reports:
@@ -32,7 +32,7 @@ class Reports:
                 self._count += 1
                 self._more.notify_all()
 
-    async def changed(self, bound_s=10.0):
+    async def changed(self, bound_s=BOUND_S):
         """Wait for a report that was not waited for yet; all that have come are then taken."""
         async with asyncio.timeout(bound_s), self._more:
             await self._more.wait_for(lambda: self._count > self._taken)
@@ -63,7 +63,7 @@ async def watching(folder, **options):
 
 
 def run(scenario):
-    asyncio.run(asyncio.wait_for(scenario(), 60))
+    asyncio.run(asyncio.wait_for(scenario(), 4 * BOUND_S))
 
 
 @pytest.mark.parametrize("polling", [False, True])
@@ -118,7 +118,7 @@ def test_a_change_that_meets_the_end_does_not_keep_the_watcher(tmp_path, monkeyp
         told[-1].set()
         await asyncio.sleep(0)  # whoever waits for the event is woken, and has not gone on yet
         taking.cancel()
-        assert (await asyncio.wait([taking], timeout=10))[0], "the cancellation was lost"
+        assert (await asyncio.wait([taking], timeout=BOUND_S))[0], "the cancellation was lost"
 
     run(scenario)
 
@@ -143,7 +143,7 @@ def test_without_events_it_falls_back_to_polling_by_itself(tmp_path, monkeypatch
             raise OSError("OS file watch limit reached")
         return real(*paths, force_polling=True, **options)
 
-    monkeypatch.setattr(watcher_module, "watch", without_events)
+    monkeypatch.setattr(watchfiles, "watch", without_events)
 
     async def scenario():
         async with watching(tmp_path, poll_ms=20) as (watcher, reports):
@@ -245,10 +245,10 @@ def test_what_changes_before_the_watch_stands_is_told(tmp_path, monkeypatch):
     real, begun = watchfiles.watch, threading.Event()
 
     def slow_to_begin(*paths, **options):
-        assert begun.wait(30)
+        assert begun.wait(BOUND_S)
         yield from real(*paths, **options)
 
-    monkeypatch.setattr(watcher_module, "watch", slow_to_begin)
+    monkeypatch.setattr(watchfiles, "watch", slow_to_begin)
 
     async def scenario():
         async with watching(tmp_path, poll_ms=20) as (_, reports):
@@ -282,7 +282,7 @@ def test_whatever_is_raised_the_watcher_lives_on(tmp_path, monkeypatch, caplog, 
             if told:
                 seen.set()
 
-    monkeypatch.setattr(watcher_module, "watch", failing)
+    monkeypatch.setattr(watchfiles, "watch", failing)
 
     async def scenario():
         async with watching(tmp_path, poll_ms=20, rescan_s=0.2, polling=polling) as (_, reports):
@@ -306,7 +306,7 @@ def test_polling_that_fails_is_not_tried_all_the_time(tmp_path, monkeypatch, cap
         tries.append(paths)
         raise OSError(5, "disk")
 
-    monkeypatch.setattr(watcher_module, "watch", failing)
+    monkeypatch.setattr(watchfiles, "watch", failing)
 
     async def scenario():
         async with watching(tmp_path, poll_ms=1, polling=True) as (_, reports):
@@ -374,7 +374,7 @@ async def main():
         await asyncio.gather(telling, return_exceptions=True)
     print(watcher)
 
-asyncio.run(asyncio.wait_for(main(), 30))
+asyncio.run(asyncio.wait_for(main(), 90))
 """
 
 
@@ -386,7 +386,7 @@ def test_the_disk_is_looked_at_in_a_thread_that_ends_with_the_watcher(tmp_path, 
         begun_in.add(threading.current_thread())
         yield from real(*paths, **options)
 
-    monkeypatch.setattr(watcher_module, "watch", recorded)
+    monkeypatch.setattr(watchfiles, "watch", recorded)
 
     async def scenario():
         async with watching(tmp_path, poll_ms=int(NEVER_S * 1000)) as (_, reports):
@@ -404,7 +404,7 @@ def test_a_process_without_a_descriptor_to_spare_polls(tmp_path):
         [sys.executable, "-c", WITHOUT_EVENTS, str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert "by polling" in done.stdout, done.stderr

@@ -14,7 +14,7 @@ PAID = replace(OPEN, ticks_late=1)
 def test_a_killed_sidecar_changes_no_traditional_signal():
     """H4: over a real sidecar that is killed, the traditional strategies say the same, to the last digit."""
     assert benchmark_path.BENCHMARKS.is_dir()
-    turns = measure((ALONE, KILLED), 80, 2)
+    turns = measure((ALONE, KILLED), 80, 2, deadline_ms=20_000)
     assert faults(turns) == []
     assert sum(turn.signals for turn in turns[ALONE]) > 100
     assert "BREAKER_OPEN" not in turns[KILLED][0].learned

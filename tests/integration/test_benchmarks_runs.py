@@ -52,7 +52,7 @@ def looked(sidecar, expectation):
     """Let an onlooker look at everything a few times."""
     onlooker = Onlooker(sidecar.target, sidecar.http_address(), (MODEL,), expectation, LOOKS_HZ)
     with onlooker.looking():
-        onlooker.wait_served(MODEL, 1, 30)
+        onlooker.wait_served(MODEL, 1, 60)
         eventually(lambda: min(onlooker.looks.values()) > 1 and len(onlooker.looks) == 8, "two looks at each")
     return onlooker
 

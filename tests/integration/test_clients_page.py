@@ -42,7 +42,7 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadSidecar]
 def run(sidecar: ThreadSidecar, folder: Path, *command: str) -> str:
     """What the command prints; it is to end well and to complain of nothing."""
     command = tuple(word.replace("127.0.0.1:8001", sidecar.tcp) for word in command)
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

@@ -6,7 +6,7 @@ import hashlib
 import threading
 
 import pytest
-from eventually import eventually
+from eventually import BOUND_S, eventually
 from onnx_files import score_model
 from sidecar_inside import QUICK, VettingInThread, put
 
@@ -39,7 +39,7 @@ class GatedRepository(FolderRepository):
     def scan(self):
         scan = super().scan()
         self.looks += 1
-        assert self.gate.wait(20)
+        assert self.gate.wait(BOUND_S)
         return scan
 
 
@@ -100,7 +100,7 @@ def explicit(folder, scenario, *, policy=None, max_memory_bytes=1 << 40):
                 parts.repository.gate.set()
                 await parts.reconciler.stop()
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(asyncio.wait_for(main(), 200))
 
 
 def digest(model):

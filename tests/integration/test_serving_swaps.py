@@ -6,7 +6,7 @@ import shutil
 import threading
 
 import pytest
-from eventually import eventually
+from eventually import BOUND_S, eventually
 from onnx_files import endless_model, score_contract, score_model
 from servables import FunctionServable
 from sidecar_inside import VettingInThread, inside, put
@@ -24,7 +24,7 @@ from inference_server.serving.settings import ModelSettings
 
 def run(scenario):
     """Run the scenario within a bound of time."""
-    asyncio.run(asyncio.wait_for(scenario(), 60))
+    asyncio.run(asyncio.wait_for(scenario(), 4 * BOUND_S))
 
 
 async def unchanged_for(registry, seconds):
@@ -68,10 +68,11 @@ def test_a_file_that_is_written_without_end_holds_up_no_start(tmp_path):
 
     async def scenario():
         writing = asyncio.create_task(write())
-        options = FolderRepositoryOptions(quiet_s=0.1, settle_s=10, patience_s=0.5)
+        # A writer that the machine keeps from writing for a moment does not look like one that has ended.
+        options = FolderRepositoryOptions(quiet_s=1.0, settle_s=60, patience_s=1.5)
         async with inside(tmp_path, repository_options=options) as parts:
             await parts.settled()
-            assert parts.model().problem == "momentum.onnx: is still being written after 0.5 s"
+            assert parts.model().problem == "momentum.onnx: is still being written after 1.5 s"
             assert await parts.ask("good") == (1, 0.0)
             writing.cancel()
             put(file, whole)
@@ -343,7 +344,7 @@ def test_a_call_in_flight_completes_on_the_version_it_began_with(tmp_path):
 
     def wait(rows):
         entered.set()
-        assert go_on.wait(10)
+        assert go_on.wait(BOUND_S)
         return rows.sum(axis=1, keepdims=True)
 
     old = FunctionServable(version=1, function=wait, warm_up_ns=10**9)
@@ -353,7 +354,7 @@ def test_a_call_in_flight_completes_on_the_version_it_began_with(tmp_path):
             parts.registry.publish(old, 1)
             rows = score_contract().golden.inputs
             in_flight = asyncio.create_task(parts.plane.answer([Call("momentum", rows, version=1)], None))
-            await asyncio.to_thread(entered.wait, 10)
+            await asyncio.to_thread(entered.wait, BOUND_S)
             await parts.settled()
             retiring = asyncio.create_task(parts.registry.retire(ServableId("momentum", 1)).drain())
             assert await parts.ask() == (2, 2.0)
@@ -377,7 +378,7 @@ def test_the_old_version_is_destroyed_off_the_request_path(tmp_path, monkeypatch
     def close_slowly(servable):
         closed_by.append(threading.current_thread())
         closing.set()
-        go_on.wait(10)
+        go_on.wait(BOUND_S)
         close(servable)
 
     async def scenario():
@@ -385,7 +386,7 @@ def test_the_old_version_is_destroyed_off_the_request_path(tmp_path, monkeypatch
             await parts.settled()
             monkeypatch.setattr(OnnxServable, "close", close_slowly)
             put(file, score_model(bias=2))
-            await asyncio.to_thread(closing.wait, 10)
+            await asyncio.to_thread(closing.wait, BOUND_S)
             assert await parts.ask() == (1, 2.0)
             assert closed_by != [threading.current_thread()]
             assert parts.loader.sessions == 2, "it is still closing"
@@ -555,11 +556,11 @@ def test_stop_in_the_middle_of_a_load_leaves_nothing_open(tmp_path):
 
             def slow_load(*arguments):
                 reached.set()
-                assert go_on.wait(10)
+                assert go_on.wait(BOUND_S)
                 return load(*arguments)
 
             parts.loader.load = slow_load
-            await asyncio.to_thread(reached.wait, 10)
+            await asyncio.to_thread(reached.wait, BOUND_S)
             stopping = asyncio.create_task(parts.reconciler.stop())
             assert not (await asyncio.wait([stopping], timeout=0.05))[0]
             go_on.set()

@@ -20,7 +20,8 @@ from vetting_files import deep_tree_model, greedy_model, swelling_model
 from inference_server.adapters import vetting_process
 from inference_server.adapters.onnx_session import OnnxSession
 from inference_server.adapters.vetting import vet
-from inference_server.adapters.vetting_process import VettingProcess, VettingProcessOptions
+from inference_server.adapters.vetting_process import VettingProcess
+from inference_server.adapters.vetting_start import VettingProcessOptions, start_child
 
 MIB = 2**20
 
@@ -31,7 +32,7 @@ def in_process(scenario, options=None, **child):
     async def whole():
         vetting = VettingProcess(options, **child)
         try:
-            await asyncio.wait_for(scenario(vetting), 100)
+            await asyncio.wait_for(scenario(vetting), 250)
         finally:
             await vetting.close()
 
@@ -68,11 +69,12 @@ def test_a_judge_that_stays_stopped_costs_a_good_file_only_time():
         await vetting.start()
         pid = vetting.pid
         os.kill(pid, signal.SIGSTOP)
+        await eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
         assert (await vetting.vet(score_model(), "momentum")).refusal == ""
         assert vetting.pid != pid
         assert gone(pid)
 
-    in_process(scenario, VettingProcessOptions(wall_s=4.0))
+    in_process(scenario, VettingProcessOptions(wall_s=12.0))
 
 
 def readiness_to_go(pid):
@@ -155,14 +157,13 @@ def test_a_file_that_spins_is_not_tried_again():
 
     async def scenario(vetting):
         started = []
-        create = asyncio.create_subprocess_exec
 
-        async def counted(*command, **pipes):
-            started.append(command)
-            return await create(*command, **pipes)
+        def counted(*arguments):
+            started.append(arguments)
+            return start_child(*arguments)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(asyncio, "create_subprocess_exec", counted)
+            patch.setattr(vetting_process, "start_child", counted)
             verdict = await vetting.vet(endless_model(), "m")
         assert verdict.refusal == "vetting took more than 1 s of processor time and was ended"
         assert len(started) == 1

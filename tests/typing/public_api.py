@@ -8,6 +8,7 @@ from typing import Any, assert_type
 import numpy as np
 from numpy.typing import NDArray
 
+import strategy_client
 from inference_server.core.contract import Contract
 from model_export import ExportReport, export_model
 from strategy_client import (
@@ -108,3 +109,8 @@ def another_runner_makes_processors(config: dict[str, object]) -> None:
     """A function made by `creator` is a factory of Alpha Panda's."""
     create = assert_type(creator("ml_momentum", SignalResult), Creator)
     assert_type(create(config), DropInProcessor)
+
+
+def no_name_is_taken_on_trust() -> None:
+    """Names come when they are asked for, and one that there is not is an error all the same."""
+    _ = strategy_client.InferenceClint  # type: ignore[attr-defined]

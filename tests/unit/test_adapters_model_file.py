@@ -65,7 +65,7 @@ def test_what_is_no_file_leaves_no_descriptor(tmp_path):
         before = len(list(Path("/proc/self/fd").iterdir()))
         with pytest.raises(UnfitError, match=f"is a {name}, not a file"):
             read_file(tmp_path / name, 100)
-        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 def test_what_cannot_be_looked_at_counts_as_there(tmp_path):

@@ -11,7 +11,7 @@ from inference_server.adapters.token_file import TokenOptions
 from inference_server.config import Config, effective, read_config
 from inference_server.config_layers import ConfigError, Layer, environment_layer, file_layer, named_layer
 from inference_server.config_values import bytes_of
-from inference_server.http.page import PageOptions
+from inference_server.http.page_options import PageOptions
 from inference_server.rpc.address import Address, SocketOptions
 from inference_server.rpc.listener import ListenerOptions
 from inference_server.rpc.tracing import TracingOptions
@@ -163,7 +163,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("modles = 'm'", "modles: unknown key; did you mean 'models'"),
-        ("zzz = 1", "zzz: unknown key; known are models, listen, http, control, state, max_memory, "),
+        ("zzz = 1", "zzz: unknown key; known are models, listen, http, transport, control, "),
         ("models = 3", "models: expected a folder, came 3"),
         ("models = ''", "models: expected a folder, came ''"),
         ('state = "a\\u0000b"', r"state: expected a folder, came 'a\x00b'"),

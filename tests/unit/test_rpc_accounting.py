@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,11 +16,10 @@ from inference_server.rpc.accounting import Accounting
 from inference_server.rpc.guard import Guard
 from inference_server.rpc.method import CallContext
 from inference_server.rpc.open_inference import OpenInference, oip
-from inference_server.rpc.predictor import Predictor, PredictorOptions
+from inference_server.rpc.predictor import PAUSE_EVERY, Predictor, PredictorOptions
 from inference_server.rpc.shared_tensors import SharedTensors
 from inference_server.rpc.status import Code, StatusError
 from inference_server.serving.data_plane import DataPlane, DataPlaneOptions
-from inference_server.serving.drain import Drain
 from inference_server.serving.registry import Registry
 from inference_server.serving.run_threads import RunThreads
 from inference_server.serving.statistics import NO_MODEL, Statistics
@@ -31,16 +31,16 @@ CALL = CallContext(None, "r-1")
 class Counted:
     """Both services over one registry with momentum 3, and what was counted of their calls."""
 
-    def __init__(self, threads: RunThreads) -> None:
-        self.clock, drain = ManualClock(), Drain()
+    def __init__(self, threads: RunThreads, options: DataPlaneOptions) -> None:
+        self.clock = ManualClock()
         self.statistics = Statistics()
         self.registry = Registry()
-        plane = DataPlane(self.registry, self.clock, DataPlaneOptions(), threads)
+        plane = DataPlane(self.registry, self.clock, options, threads)
         accounting = Accounting(self.statistics, self.registry, self.clock)
         self.predictor = Predictor(
-            plane, self.registry, self.clock, drain, accounting=accounting, options=PredictorOptions()
+            plane, self.registry, self.clock, accounting=accounting, options=PredictorOptions()
         )
-        self.open_inference = OpenInference(plane, self.clock, drain, accounting, SharedTensors(None))
+        self.open_inference = OpenInference(plane, self.clock, accounting, SharedTensors(None))
 
     def predict(self, *parts: wire.PredictPart, call: CallContext = CALL) -> None:
         """Ask for these parts."""
@@ -67,7 +67,7 @@ class Counted:
 def counted() -> Iterator[Counted]:
     """Both services, whose clock stands still."""
     with contextlib.closing(RunThreads()) as threads:
-        services = Counted(threads)
+        services = Counted(threads, DataPlaneOptions(max_calls_in_flight=1))
         services.registry.publish(FunctionServable(version=3), 1)
         yield services
 
@@ -158,7 +158,7 @@ def test_a_caller_who_leaves_while_answers_are_encoded(counted: Counted) -> None
     """Of a message with many parts, those encoded count as answered and the others as cancelled (E4)."""
 
     async def leave() -> None:
-        request = wire.PredictRequest(parts=[part()] * 40)
+        request = wire.PredictRequest(parts=[part()] * (PAUSE_EVERY + 8))
         asking = asyncio.create_task(counted.predictor.predict(request, CALL))
         for _ in range(10):
             if counted.statistics.models:
@@ -169,7 +169,7 @@ def test_a_caller_who_leaves_while_answers_are_encoded(counted: Counted) -> None
             await asking
 
     asyncio.run(leave())
-    assert counted.statistics.models["momentum"][3].answered == 32
+    assert counted.statistics.models["momentum"][3].answered == PAUSE_EVERY
     assert counted.failures() == {("momentum", 0, "CANCELLED", "cancelled"): 8}
 
 
@@ -195,3 +195,50 @@ def test_calls_that_come_after_their_deadline_are_counted(counted: Counted) -> N
         (NO_MODEL, 0, "DEADLINE_EXCEEDED", "expired"): 1,
     }
     assert counted.registry.resolve("momentum", 0).servable.runs == 0
+
+
+def test_a_message_to_a_full_server_is_not_decoded(counted: Counted) -> None:
+    """Where there is no room, that is what each part is told, whatever it holds (E6)."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def run(rows: Any) -> Any:
+        begun.set()
+        go_on.wait(60)
+        return rows
+
+    slow = FunctionServable("slow", function=run, warm_up_ns=10**9)
+    counted.registry.publish(slow, 1)
+
+    async def ask() -> list[int]:
+        first = asyncio.create_task(
+            counted.predictor.predict(wire.PredictRequest(parts=[part(model="slow")]), CALL)
+        )
+        try:
+            await asyncio.to_thread(begun.wait, 60)
+            request = wire.PredictRequest(parts=[part(), part(features=ROW[:-1])])
+            response = await counted.predictor.predict(request, CALL)
+        finally:
+            go_on.set()
+            await first
+        return [result.status.code for result in response.parts]
+
+    assert asyncio.run(ask()) == [int(Code.RESOURCE_EXHAUSTED)] * 2
+
+
+def test_others_get_their_turn_while_many_parts_are_read_and_written(counted: Counted) -> None:
+    """A message of many parts holds up the event loop for some of them at a time."""
+    turns = 0
+
+    async def take_turns(asking: asyncio.Task[Any]) -> None:
+        nonlocal turns
+        while not asking.done():
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def ask() -> None:
+        request = wire.PredictRequest(parts=[part(features=ROW[:-1])] * (4 * PAUSE_EVERY))
+        asking = asyncio.create_task(counted.predictor.predict(request, CALL))
+        await asyncio.gather(asking, take_turns(asking))
+
+    asyncio.run(ask())
+    assert turns >= 8

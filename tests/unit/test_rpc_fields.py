@@ -20,12 +20,12 @@ EMPTY_INPUT, EMPTY_RAW = b"\x2a\x00", b"\x3a\x00"
 def test_fields_without_end_are_refused_quickly(field: bytes) -> None:
     """D14: 64 MiB of empty fields, known or not, are refused before they become gigabytes."""
     raw = field * ((64 << 20) // len(field))
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(
         InvalidRequestError, match=r"at most 65536 fields in one inference\.ModelInferRequest"
     ):
         INFER.check(raw)
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 def test_fields_of_submessages_count() -> None:

@@ -8,13 +8,15 @@ import pytest
 
 from inference_server.core.clock import SystemClock
 from inference_server.rpc.grpcio_transport import bind
+from inference_server.rpc.method import MethodTable
+from inference_server.serving.drain import Drain
 
 
 def test_a_caller_who_left_is_no_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """What grpcio logs when it meets a caller who has left is kept out; all else that it logs stays (E4)."""
 
     async def main() -> None:
-        bind(grpc.aio.server(), [], SystemClock())
+        bind(grpc.aio.server(), MethodTable([], SystemClock(), Drain()))
 
     asyncio.run(main())
     logger = logging.getLogger("grpc._cython.cygrpc")

@@ -45,9 +45,9 @@ class Services:
         plane = DataPlane(self.registry, clock, DataPlaneOptions(), threads)
         accounting = Accounting(Statistics(), self.registry, clock)
         self.predictor = Predictor(
-            plane, self.registry, clock, drain, accounting=accounting, options=PredictorOptions()
+            plane, self.registry, clock, accounting=accounting, options=PredictorOptions()
         )
-        self.open_inference = OpenInference(plane, clock, drain, accounting, SharedTensors(None))
+        self.open_inference = OpenInference(plane, clock, accounting, SharedTensors(None))
         self.inspection = Inspection(self.registry, drain, shared_memory=False)
 
     def label(self, **labels: int) -> None:

@@ -20,7 +20,6 @@ from inference_server.rpc.method import CallContext
 from inference_server.rpc.open_inference import OpenInference
 from inference_server.rpc.shared_tensors import SharedTensors
 from inference_server.serving.data_plane import DataPlane, DataPlaneOptions
-from inference_server.serving.drain import Drain
 from inference_server.serving.registry import Registry
 from inference_server.serving.run_threads import RunThreads
 from inference_server.serving.statistics import Statistics
@@ -60,7 +59,7 @@ def serving(memory: SharedMemory, servable: FunctionServable) -> Iterator[OpenIn
     with contextlib.closing(RunThreads()) as threads:
         plane = DataPlane(registry, clock, DataPlaneOptions(max_calls_in_flight=1), threads)
         accounting = Accounting(Statistics(), registry, clock)
-        yield OpenInference(plane, clock, Drain(), accounting, SharedTensors(memory))
+        yield OpenInference(plane, clock, accounting, SharedTensors(memory))
 
 
 def ask(memory: SharedMemory, servable: FunctionServable) -> oip.ModelInferResponse:

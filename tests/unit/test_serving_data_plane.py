@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 from contracts import make_contract
-from eventually import eventually
+from eventually import BOUND_S, eventually
 from manual_clock import ManualClock
 from servables import FunctionServable, features, row_sums
 
@@ -68,11 +68,11 @@ class Gate:
 
     def __call__(self, rows):
         self.entered.release()
-        assert self.open.wait(10)
+        assert self.open.wait(BOUND_S)
         return row_sums(rows)
 
     async def wait_entered(self):
-        assert await asyncio.to_thread(self.entered.acquire, timeout=10)
+        assert await asyncio.to_thread(self.entered.acquire, timeout=BOUND_S)
 
 
 def test_an_answer_names_the_servable_and_its_outputs():
@@ -144,6 +144,14 @@ def test_an_array_alone_is_refused_where_there_are_two_inputs():
     specs = (TensorSpec("a", "FP32", (-1, 3)), TensorSpec("b", "FP32", (-1, 3)))
     result = answer_of(FunctionServable(contract=None, inputs=specs), Call("momentum", ROW))
     assert "takes 2 inputs ('a', 'b')" in str(result)
+
+
+def test_rows_are_those_of_the_first_input():
+    """A model may take one thing for each row and another for all of them: calls are counted by the first."""
+    specs = (TensorSpec("a", "FP32", (-1, 3)), TensorSpec("b", "FP32", (-1, 3)))
+    inputs = {"a": np.ones((2, 3), np.float32), "b": np.ones((5, 3), np.float32)}
+    result = answer_of(FunctionServable(contract=None, inputs=specs), Call("momentum", inputs))
+    assert result.rows == 2
 
 
 @pytest.mark.parametrize(

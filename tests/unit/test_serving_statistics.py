@@ -1,7 +1,16 @@
 """What is counted of calls and RPCs."""
 
+import numpy as np
+
 from inference_server.core.errors import Reason
-from inference_server.serving.statistics import BOUNDS_NS, MAX_VERSIONS, Durations, Statistics, Timing
+from inference_server.serving.statistics import (
+    BOUNDS_NS,
+    COUNTED_TOGETHER,
+    MAX_VERSIONS,
+    Durations,
+    Statistics,
+    Timing,
+)
 
 TIMING = Timing(queue_ns=10, input_ns=20, infer_ns=30, output_ns=40, total_ns=100)
 
@@ -14,6 +23,39 @@ def test_a_duration_at_a_bound_is_within_it() -> None:
     assert durations.buckets[:2] == [2, 1]
     assert durations.buckets[-2:] == [1, 1]
     assert (durations.count, durations.sum_ns) == (5, 2 * BOUNDS_NS[0] + 2 * BOUNDS_NS[-1] + 2)
+
+
+def test_durations_counted_together_are_those_counted_one_by_one() -> None:
+    """At each bound, beside it and beyond all."""
+    all_ns = [ns for bound in BOUNDS_NS for ns in (bound - 1, bound, bound + 1)] + [0, 2**62]
+    singly, together = Durations(), Durations()
+    for duration_ns in all_ns:
+        singly.add(duration_ns)
+    for some in (all_ns[:7], all_ns[7:]):
+        together.add_all(np.array(some, np.int64))
+    assert together.buckets == singly.buckets
+    assert (together.count, together.sum_ns) == (singly.count, singly.sum_ns)
+
+
+def test_no_answer_is_lost_between_noting_and_counting() -> None:
+    """Whoever reads at any moment finds every call, in all five durations (F5)."""
+    statistics = Statistics()
+    for turn in range(1, 2 * COUNTED_TOGETHER + 2):
+        statistics.answered("m", 3, 1, Timing(turn, 0, 1, 2, 3), wall_ns=turn)
+        if turn in (1, COUNTED_TOGETHER - 1, COUNTED_TOGETHER, 2 * COUNTED_TOGETHER + 1):
+            version = statistics.models["m"][3]
+            assert version.answered == turn
+            assert version.queue.sum_ns == turn * (turn + 1) // 2
+            assert [each.count for each in (version.input, version.infer, version.output)] == [turn] * 3
+
+
+def test_what_is_noted_is_bounded() -> None:
+    """Where nobody reads the numbers, the times of calls are not kept one by one for ever."""
+    statistics, most = Statistics(), 0
+    for turn in range(3 * COUNTED_TOGETHER):
+        statistics.answered("m", 3, 1, TIMING, wall_ns=turn)
+        most = max(most, len(statistics.models["m"][3]._noted))
+    assert 0 < most <= COUNTED_TOGETHER * len(TIMING)
 
 
 def test_an_answer_counts_once_in_each_duration() -> None:

@@ -48,6 +48,8 @@ def run(folder: Path, command: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+# Five processes and four sidecars, one after the other, each of which a busy machine may take long to begin.
+@pytest.mark.timeout(600)
 def test_the_page_writes_verifies_forges_and_shows(folder):
     """Each command does what the page says, and a forged quantity is found in its line."""
     replay, verify, copy, forge, verify_forged, show, anchored = COMMANDS

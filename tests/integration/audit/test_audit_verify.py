@@ -28,7 +28,7 @@ from strategy_client.audit.folder import lock_folder
 from strategy_client.audit.served import find_files
 from strategy_client.audit.verdict import DIFFERS, UNVERIFIED, VERIFIED, Verdict
 from strategy_client.audit.verification import Verification, VerificationOptions
-from strategy_client.cli import app
+from strategy_client.commands.command_line import app
 from strategy_client.factory import StrategyFactory
 from strategy_client.replay.replacement import Replacement
 from strategy_client.replay.session import Replay, ReplayOptions
@@ -256,6 +256,39 @@ def test_another_model_under_the_same_name_does_not_come_out(log, target):
     assert min(each.tick for each in verdict.differences) == SWAP
 
 
+@pytest.mark.parametrize("field", ["classes", "features", "contract_hash"])
+def test_a_row_that_is_told_to_mean_something_else_does_not_come_out(log, target, field):
+    """Names that were exchanged turn what a model said around for whoever reads it, and are a difference."""
+
+    def change(record: dict) -> None:
+        if "model" in record and record["name"] == "up_reversion":
+            told = record[field]
+            record[field] = told[::-1]
+
+    rechain(log, change)
+    verdict = verify(log, target=target)
+    assert verdict.code == DIFFERS
+    assert {(each.strategy_id, each.field) for each in verdict.differences} == {("learned_reversion", field)}
+
+
+@pytest.mark.parametrize(("name", "value"), [("model", {}), ("features", []), ("window", 3), ("code", "x")])
+def test_a_learned_strategy_that_is_told_to_ask_something_else_is_found(log, target, name, value):
+    """What the header says that a strategy asks is what its configuration makes it ask."""
+    from strategy_client.audit.lineup import digest_of
+
+    def change(record: dict) -> None:
+        if "strategies" in record:
+            (strategy,) = (each for each in record["strategies"] if each["id"] == "learned_reversion")
+            assert strategy[name] != value
+            strategy[name] = value
+            record["configuration_sha256"] = digest_of(record["strategies"])
+
+    rechain(log, change)
+    verdict = verify(log, target=target)
+    assert verdict.code == DIFFERS
+    assert [f"learned_reversion: its {name} is told as" in each.text for each in verdict.findings] == [True]
+
+
 def test_a_threshold_that_was_edited_in_the_header_does_not_come_out(log, target):
     """The digest over the configuration shows it; a forger who mends that too is found by the outcomes."""
     from strategy_client.audit.lineup import digest_of
@@ -435,7 +468,7 @@ def test_a_log_that_another_process_writes_keeps_a_replay_from_its_files(session
         )
     finally:
         os.close(held)
-    assert refused.returncode == 2, refused.stderr
+    assert refused.returncode == 1, refused.stderr
     assert "another process is writing this audit log" in refused.stderr
     assert (out / "signals.jsonl").read_text() == "of a run before"
 

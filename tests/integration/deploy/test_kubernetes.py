@@ -234,14 +234,14 @@ def started(folder: Path, config: str, arguments: list[str]) -> Iterator[tuple[d
         )
     try:
         eventually(
-            lambda: process.poll() is not None or "listening on" in log.read_text(), "it listens or has ended"
+            lambda: process.poll() is not None or re.search(r"https? on ", log.read_text()),
+            "it answers by HTTP too, or has ended",
         )
         text = log.read_text()
-        assert "listening on" in text, text
         grpc_port = re.search(r"listening on .*127\.0\.0\.1:(\d+)", text)
         http_port = re.search(r"https? on 127\.0\.0\.1:(\d+)", text)
-        assert grpc_port
-        assert http_port
+        assert grpc_port, text
+        assert http_port, text
         yield dict(zip(map(int, listened), (int(grpc_port[1]), int(http_port[1])), strict=True)), log
         process.terminate()
         assert process.wait(PATIENCE_S) == 0
@@ -256,7 +256,7 @@ def asked(probe: dict[str, Any], ports: dict[int, int]) -> int:
     with grpc.insecure_channel(f"127.0.0.1:{ports[probe['grpc']['port']]}") as channel:
         check = stub(channel, "/grpc.health.v1.Health/Check", health_pb2.HealthCheckResponse)
         request = health_pb2.HealthCheckRequest(service=probe["grpc"].get("service", ""))
-        return check(request, timeout=probe.get("timeoutSeconds", 1) * 10).status
+        return check(request, timeout=PATIENCE_S).status
 
 
 @pytest.mark.parametrize("path", [SIDECAR, RUNTIME], ids=lambda path: path.name)
@@ -315,7 +315,7 @@ def test_the_shared_server_answers_its_probes_by_https_without_a_certificate() -
                 assert probe["httpGet"]["scheme"] == "HTTPS"
                 url = f"https://127.0.0.1:{ports[port]}{probe['httpGet']['path']}"
                 try:
-                    return urllib.request.urlopen(url, timeout=10, context=context).status
+                    return urllib.request.urlopen(url, timeout=PATIENCE_S, context=context).status
                 except urllib.error.HTTPError as error:
                     return error.code
 
@@ -324,7 +324,7 @@ def test_the_shared_server_answers_its_probes_by_https_without_a_certificate() -
             with grpc.insecure_channel(f"127.0.0.1:{ports[8001]}") as channel:
                 check = stub(channel, "/grpc.health.v1.Health/Check", health_pb2.HealthCheckResponse)
                 with pytest.raises(grpc.RpcError) as refused:
-                    check(health_pb2.HealthCheckRequest(service="live"), timeout=5)
+                    check(health_pb2.HealthCheckRequest(service="live"), timeout=PATIENCE_S)
                 assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from fixtures_session import csv_lines, walk, write_csv, write_strategies
 
+from strategy_client.audit.folder import lock_folder
 from strategy_client.audit.log import CLOSE_TIMEOUT_S
 from strategy_client.live.intake import STOP_S
 from strategy_client.live.session import DEADLINE_MS, FLUSH_S, LAST_TICK_S
+from strategy_client.recording.folder_lock import FolderLock
 
 ROOT = Path(__file__).resolve().parents[3]
 SYSTEMD = ROOT / "deploy" / "systemd"
@@ -132,3 +134,27 @@ def test_run_needs_no_system_call_and_no_memory_that_the_unit_denies(tmp_path: P
     made = set(re.findall(r"^\d+ +(\w+)\(", trace.read_text(errors="replace"), re.MULTILINE))
     assert {"execve", "mmap", "listen", "socket"} <= made
     assert made - allowed_calls() == set()
+
+
+def test_client_comes_back_by_itself_where_another_process_holds_its_folder(tmp_path: Path) -> None:
+    """A folder of `--out` or `--audit` that is held ends a run with a status that systemd tries again.
+
+    What is wrong with the configuration ends it with the one that systemd does not.
+    """
+    ticks = write_csv(tmp_path / "t.csv", csv_lines(1, walk(5, 100, 1)))
+    strategies = write_strategies(tmp_path / "s.yaml", [1])
+    run = [str(PROGRAM), "run", "--source", str(ticks), "--strategies", str(strategies)]
+    held = tmp_path / "held"
+    audit = lock_folder(held)
+    try:
+        with FolderLock(held):
+            codes = [
+                subprocess.run([*run, *flags], capture_output=True, check=False, timeout=60).returncode
+                for flags in (["--out", held], ["--audit", held], ["--out", ticks], ["--source", "x:"])
+            ]
+    finally:
+        os.close(audit)
+    assert settings()["Restart"] == ["on-failure"]
+    final = {int(code) for value in settings()["RestartPreventExitStatus"] for code in value.split()}
+    assert [code in final for code in codes] == [False, False, True, True]
+    assert 0 not in codes

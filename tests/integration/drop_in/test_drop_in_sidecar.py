@@ -94,7 +94,7 @@ def our_signals(target: str, ticks: list[dict[str, Any]], tokens: tuple[int, ...
     ]
     executors = create_executors(configs, StrategyFactory())
     with InferenceClient(target) as client:
-        client.wait_ready()
+        client.wait_ready(60.0)
         bindings = Bindings(wanted_models(executors), client.describe)
         bindings.start()
         runner = StrategyRunner(executors, client, bindings, RunnerOptions(deadline_ms=DEADLINE_MS))
@@ -158,7 +158,7 @@ def test_a_paused_sidecar_costs_one_deadline_then_nothing(sidecar: ProcessSideca
     """H4: after SIGSTOP one call waits for its deadline, the next are refused; SIGCONT brings answers."""
     processor = ready(sidecar.target, runner, 500.0)
     before = processor.outcomes.copy()
-    os.kill(sidecar.process.pid, signal.SIGSTOP)
+    sidecar.pause()
     try:
         for _ in range(50):
             answers(processor, runner)

@@ -71,12 +71,12 @@ def test_paused_sidecar_costs_one_deadline_and_no_traditional_signal(sidecar: Pr
     """H4: SIGSTOP costs the learned strategy its signals, the other one none; SIGCONT brings them back."""
     source = PushSource()
     store = SetStore(MOMENTUM, LEARNED)
-    with live_run(store, source, targets=[sidecar.target], deadline_ms=1_000) as live:
+    with live_run(store, source, targets=[sidecar.target], deadline_ms=3_000) as live:
         told = listened(live)
         eventually(lambda: not live.view.degraded() and live.view.endpoints[0].ready, "it is bound")
         source.push(*PRICES[:60])
         eventually(lambda: len(told.ticks) == 60, "sixty ticks")
-        os.kill(sidecar.process.pid, signal.SIGSTOP)
+        sidecar.pause()
         source.push(*PRICES[60:160])
         eventually(lambda: len(told.ticks) == 160, "the loop goes on")
         os.kill(sidecar.process.pid, signal.SIGCONT)
@@ -183,7 +183,7 @@ def test_database_that_is_gone_changes_nothing(tmp_path: Path) -> None:
             connection.execute(sa.text("UPDATE strategy_configurations SET is_active = false"))
         engine.dispose()
         eventually(lambda: not live.runner.executors[0].enabled, "the change is taken over")
-        assert live.view.parts.watch.problems == ()
+        eventually(lambda: live.view.parts.watch.problems == (), "nothing is wrong any more")
     assert [line[0] for line in outcomes(told.ticks)] == alone(PRICES[:20])
 
 

@@ -34,7 +34,7 @@ def live() -> Iterator[LiveRun]:
     source = PushSource()
     with (
         FakeSidecar({"m": FakeModel(("return_3", "price"), 3)}) as sidecar,
-        live_run(SetStore(buyer(), LEARNED), source, targets=[sidecar.target], deadline_ms=5_000) as run,
+        live_run(SetStore(buyer(), LEARNED), source, targets=[sidecar.target], deadline_ms=60_000) as run,
     ):
         eventually(lambda: not run.view.degraded() and run.view.endpoints[0].ready, "it is bound")
         source.push(*range(1, 11))
@@ -85,7 +85,7 @@ def test_counters_are_the_summary(live: LiveRun) -> None:
     assert found[f'tickserve_client_requests_total{{result="answered",target="{target}"}}'] == 8
     assert found['tickserve_client_edge_ticks_total{noticed="unknown_instrument"}'] == 1
     assert summary.edge.unknown_instrument == 1
-    assert summary.deadline_ms == 5_000
+    assert summary.deadline_ms == 60_000
 
 
 def test_sidecar_model_and_configuration_are_told(live: LiveRun) -> None:
@@ -134,7 +134,7 @@ def test_hard_scraping_takes_no_tick_its_turn(live: LiveRun) -> None:
         eventually(lambda count=count: live.loop.ticks == count, "the tick is taken")
     stop.set()
     for scraper in scrapers:
-        scraper.join(30)
+        scraper.join(60)
     assert scraped(live)["tickserve_client_ticks_total"] == 61
 
 
@@ -169,11 +169,11 @@ def test_table_cuts_no_number_off(live: LiveRun, width: int) -> None:
     assert all(len(line) <= width for line in printed.splitlines())
     assert re.search(r"learned +8 +0 +WARMING_UP 2 +m 1", printed)
     assert re.search(r"buyer +10 +0", printed)
-    for part in ("11 ticks", "in use, breaker closed", "answered", "1 unknown instrument"):
+    for part in ("11 ticks", "in use, breaker closed", "answered over", "1 unknown instrument"):
         assert part in printed.replace("\n", " ")
 
 
 def test_closing_lines_tell_what_was_lost(live: LiveRun) -> None:
     """At the end a person reads what went wrong, by kind."""
     live.journal.problem("listener", "it raised")
-    assert list(closing_lines(live.view)) == ["problems, listener: 1"]
+    assert "problems, listener: 1" in list(closing_lines(live.view))

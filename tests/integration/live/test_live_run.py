@@ -10,7 +10,7 @@ from fake_sidecar import FakeModel, FakeSidecar
 from live_parts import Buyer, PushSource, SetStore, Told, buyer, live_run, outcomes
 from sidecars import eventually
 
-from strategy_client.bindings import Bound
+from strategy_client.binding import Bound
 from strategy_client.configuration import Problem, StrategyConfig
 from strategy_client.events import MarketTick
 from strategy_client.live.session import LiveRun
@@ -52,7 +52,7 @@ def bound(live: LiveRun) -> bool:
 def test_sidecar_that_is_absent_at_the_start_is_bound_when_it_appears(sidecar: FakeSidecar) -> None:
     """H1: without a sidecar the traditional strategy runs, the learned one says UNAVAILABLE; then it asks."""
     source = PushSource()
-    with live_run(SetStore(MOMENTUM, LEARNED), source, targets=[sidecar.target], deadline_ms=5_000) as live:
+    with live_run(SetStore(MOMENTUM, LEARNED), source, targets=[sidecar.target], deadline_ms=60_000) as live:
         told = told_of(live)
         source.push(1, 2, 3, 4, 5)
         eventually(lambda: len(told.ticks) == 5, "the loop runs without a sidecar")
@@ -71,7 +71,7 @@ def test_end_of_the_source_ends_the_run_after_its_last_tick() -> None:
         told = told_of(live)
         source.push(*range(1, 101))
         source.end()
-        assert live.wait(30)
+        assert live.wait(60)
     assert len(told.ticks) == 100
     assert not live.failed
 
@@ -82,7 +82,7 @@ def test_stop_finishes_the_tick_in_hand_and_leaves_the_rest(monkeypatch: pytest.
 
     def hold(_tick: MarketTick) -> None:
         started.set()
-        go_on.wait(30)
+        go_on.wait(60)
 
     monkeypatch.setattr(Buyer, "before", staticmethod(hold))
     source = PushSource()
@@ -90,13 +90,13 @@ def test_stop_finishes_the_tick_in_hand_and_leaves_the_rest(monkeypatch: pytest.
     with live:
         told = told_of(live)
         source.push(1, 2, 3)
-        assert started.wait(30)
+        assert started.wait(60)
         eventually(lambda: live.intake.waiting == 2, "the others wait")
         stopper = threading.Thread(target=live.stop)
         stopper.start()
         eventually(lambda: source.closed, "it stops")
         go_on.set()
-        stopper.join(30)
+        stopper.join(60)
     assert len(told.ticks) == 1
     assert live.intake.waiting == 2
 
@@ -114,7 +114,7 @@ def test_processor_that_hangs_holds_up_no_stop(monkeypatch: pytest.MonkeyPatch) 
     source = PushSource()
     with live_run(SetStore(buyer()), source) as live:
         source.push(1)
-        assert started.wait(30)
+        assert started.wait(60)
     assert live.failed
     assert live.journal.last is not None
     assert live.journal.last.text == "the tick in hand took more than 0.05 s"
@@ -224,12 +224,12 @@ def test_slow_processor_of_a_change_holds_up_no_tick() -> None:
 
         def slow(before: object, after: object) -> None:
             making.set()
-            go_on.wait(30)
+            go_on.wait(60)
             prepare(before, after)
 
         live.view.parts.watch._prepare = slow
         store.set(buyer(), buyer("second"))
-        assert making.wait(30)
+        assert making.wait(60)
         source.push(1)
         eventually(lambda: told.ticks, "a tick while it is made")
         go_on.set()
@@ -244,7 +244,7 @@ def test_contract_that_changes_while_it_runs_is_never_guessed(sidecar: FakeSidec
     source = PushSource()
     with (
         sidecar,
-        live_run(SetStore(LEARNED), source, targets=[sidecar.target], deadline_ms=5_000) as live,
+        live_run(SetStore(LEARNED), source, targets=[sidecar.target], deadline_ms=60_000) as live,
     ):
         told = told_of(live)
         eventually(lambda: bound(live), "it is bound")
@@ -271,7 +271,7 @@ def test_shadow_that_is_configured_while_it_runs_is_compared(sidecar: FakeSideca
     shadowed = replace(LEARNED, parameters={**LEARNED.parameters, "shadow": {"model": "n"}})
     with (
         sidecar,
-        live_run(store, source, targets=[sidecar.target], deadline_ms=5_000) as live,
+        live_run(store, source, targets=[sidecar.target], deadline_ms=60_000) as live,
     ):
         told = told_of(live)
         eventually(lambda: bound(live), "it is bound")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from fixtures_session import OPENED, csv_lines, walk, write_csv, write_model, write_models, write_strategies
+from listening import listening
 from sidecars import ProcessSidecar, eventually
 
 from strategy_client.processors.ml_momentum import momentum_features
@@ -62,7 +63,7 @@ class Running:
 
     def metrics(self) -> dict[str, float]:
         """Scrape it: each sample by its name and labels."""
-        with urllib.request.urlopen(f"{self.address()}/metrics", timeout=30) as page:  # noqa: S310 ours
+        with urllib.request.urlopen(f"{self.address()}/metrics", timeout=PATIENCE_S) as page:  # noqa: S310 ours
             lines = page.read().decode().splitlines()
         samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
@@ -70,7 +71,7 @@ class Running:
     def probe(self, name: str) -> tuple[int, str]:
         """Ask /healthz or /readyz."""
         try:
-            with urllib.request.urlopen(f"{self.address()}/{name}", timeout=30) as page:  # noqa: S310 ours
+            with urllib.request.urlopen(f"{self.address()}/{name}", timeout=PATIENCE_S) as page:  # noqa: S310 ours
                 return page.status, page.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -107,17 +108,16 @@ def running(folder: Path, *arguments: object, **environment: str) -> Iterator[Ru
 @contextmanager
 def redis_server() -> Iterator[int]:
     """A Redis of this test's own; its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    import redis
+
+    def is_up(port: int) -> bool:
+        with redis.Redis(port=port) as bus:
+            return _answers(bus)
+
     with tempfile.TemporaryDirectory(prefix="ts") as folder:
-        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
+        fixed = ("redis-server", "--bind", "127.0.0.1", "--save", "", "--dir", folder)
+        with listening(lambda port: [*fixed, "--port", str(port)], is_up, Path(folder) / "log") as port:
             yield port
-        finally:
-            process.terminate()
-            process.wait(PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,6 @@ def test_session_with_everything_that_happens_in_one(  # noqa: PLR0915 one sessi
     with ExitStack() as stack:
         port = stack.enter_context(redis_server())
         bus = stack.enter_context(redis.Redis(port=port))
-        eventually(lambda: _answers(bus), "Redis is there")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ts")))
         socket_file, log = folder / "s.sock", folder / "sidecar.log"
         sidecar = ProcessSidecar(tmp_path / "models", socket_file, log)
@@ -204,7 +203,7 @@ def test_session_with_everything_that_happens_in_one(  # noqa: PLR0915 one sessi
                 *("--strategies", url, "--target", sidecar.target),
                 *("--sink", f"redis://127.0.0.1:{port}/0?stream={{broker}}.signals.raw"),
                 *("--audit", tmp_path / "audit", "--out", tmp_path / "out", "--http", "127.0.0.1:0"),
-                *("--deadline-ms", 5000, "--max-tick-age-ms", 0),
+                *("--deadline-ms", 20_000, "--max-tick-age-ms", 0),
             )
         )
         sent = 0
@@ -472,6 +471,86 @@ def test_yaml_changed_by_another_process_is_taken_over(tmp_path: Path) -> None:
     recorded = [line["outcomes"] for line in read_lines(tmp_path / "out" / "outcomes.jsonl")]
     assert {line["momentum"] for line in recorded[40:]} == {"DISABLED"}
     assert {line["reversion"] for line in recorded[40:]} <= {"BUY", "SELL", "HOLD"}
+
+
+def test_standard_output_is_the_signals_alone_where_they_go_there(tmp_path: Path) -> None:
+    """`--sink -` can be piped: each line is a signal, and all that a run says of itself is on the other."""
+    ticks = write_csv(tmp_path / "t.csv", csv_lines(1, walk(60, 100, 1)))
+    strategies = write_strategies(tmp_path / "s.yaml", [1])
+    arguments = ["--source", ticks, "--strategies", strategies, "--out", tmp_path / "out"]
+    with running(tmp_path, *arguments, "--sink", "paper=-", XDG_RUNTIME_DIR=str(tmp_path / "nobody")) as run:
+        assert run.process.wait(PATIENCE_S) == 0, run.log
+    events = [json.loads(line) for line in run.printed.splitlines()]
+    assert list(map(identity, (event["data"] for event in events))) == list(
+        map(identity, read_lines(tmp_path / "out" / "signals.jsonl"))
+    )
+    assert len(events) > 5
+    assert "60 ticks in" in run.log
+    assert re.search(r"learned_momentum +60 +0 +0 +UNAVAILABLE", run.log)
+    assert re.search(r"^paper: \d+ signals delivered$", run.log, re.MULTILINE)
+    assert f"{tmp_path}/out/report.html\n" in run.log
+
+
+ASKING = """
+import os, signal, sys
+
+class Asking:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("strategy_client.commands.command_line", "mine"):
+            print(name, file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGHUP)
+
+sys.meta_path.insert(0, Asking())
+from strategy_client.cli import main
+main()
+"""
+
+
+def test_hang_up_in_the_middle_of_the_start_ends_nothing(tmp_path: Path) -> None:
+    """SIGHUP asks for the configuration again, also while libraries or strategies are still being read."""
+    (tmp_path / "mine.py").write_text("from live_parts import create_buyer_processor\n")
+    ticks = write_csv(tmp_path / "t.csv", csv_lines(1, walk(5, 100, 1)))
+    strategies = tmp_path / "s.yaml"
+    strategies.write_text(
+        "strategies:\n  - strategy_name: a\n    strategy_type: mine.create_buyer_processor\n"
+        "    instruments: [1]\nticks: {time: time, price: price, token: token}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ASKING, "run", "--source", ticks, "--strategies", strategies],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[:2] == ["strategy_client.commands.command_line", "mine"]
+    assert "5 ticks in" in done.stdout
+
+
+def test_two_runs_at_the_same_instant_do_not_share_a_folder(tmp_path: Path) -> None:
+    """One of two runs that start together on one folder runs; the other is refused in one line."""
+    ticks = write_messages(tmp_path / "t.jsonl", walk(20, 100, 1).tolist())
+    strategies = write_strategies(tmp_path / "s.yaml", [1])
+    out = tmp_path / "out"
+    arguments = ["--source", f"file:{ticks}?follow=yes", "--strategies", strategies, "--out", out]
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with running(tmp_path / "a", *arguments) as first, running(tmp_path / "b", *arguments) as second:
+        both = {first, second}
+        eventually(lambda: any(run.process.poll() is not None for run in both), "one is refused")
+        (refused,) = (run for run in both if run.process.poll() is not None)
+        (other,) = both - {refused}
+        assert refused.process.returncode == 1
+        said = rf"strategy-client: {out}: another run writes there(, process {other.process.pid})?\n"
+        assert re.fullmatch(said, refused.log)
+        outcomes_file = out / "outcomes.jsonl"
+        eventually(
+            lambda: outcomes_file.exists() and outcomes_file.read_text().count("\n") == 20, "its ticks"
+        )
+        assert other.stop() == 0
+    assert json.loads((out / "summary.json").read_text())["ticks"] == 20
+    assert not (out / "before").exists()
 
 
 def test_terminal_that_is_gone_ends_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """`strategy-client parity`: what it proves, and the first difference that it names."""
 
 import itertools
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -22,8 +25,8 @@ from sklearn.linear_model import LinearRegression
 from typer.testing import CliRunner
 
 from model_export import export_model
-from strategy_client.bindings import Bound, Wanted
-from strategy_client.cli import app
+from strategy_client.binding import Bound, Wanted
+from strategy_client.commands.command_line import app
 from strategy_client.features import FeatureSet
 from strategy_client.parity.feature_parity import compare_features, relative
 from strategy_client.parity.model_parity import Rows, Served, compare_batch, compare_estimator
@@ -46,6 +49,13 @@ def series_of(path: Path) -> dict[int, Series]:
     return read_series(open_ticks(path, COLUMNS, None, BadLines()))
 
 
+class Leaves:
+    """Ends the process that loads it, as it seems, with success."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return sys.exit, (0,)
+
+
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write ticks, strategies, models, and the estimators behind them."""
@@ -64,6 +74,8 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
         RandomForestClassifier(20, max_depth=5, random_state=1).fit(rows, up), folder / "other.joblib"
     )
     joblib.dump({"no": "estimator"}, folder / "no.joblib")
+    joblib.dump(Leaves(), folder / "leaves.joblib")
+    (folder / "empty.joblib").touch()
     (folder / "models" / "up_momentum.onnx").unlink()
     export_model(
         forest,
@@ -111,6 +123,8 @@ def test_another_estimator_is_told_by_its_first_row(session: Path) -> None:
         ("up_momentum=no.joblib", "no.joblib: expected a fitted estimator, came dict"),
         ("up_momentum=t.csv", "t.csv: cannot be loaded"),
         ("up_momentum", "'up_momentum': expected MODEL=FILE.joblib"),
+        ("up_momentum=empty.joblib", "empty.joblib: cannot be loaded: EOFError"),
+        ("up_momentum=leaves.joblib", "leaves.joblib: cannot be loaded: SystemExit: 0"),
     ],
 )
 def test_an_estimator_that_cannot_be_used_is_one_line(
@@ -121,6 +135,167 @@ def test_an_estimator_that_cannot_be_used_is_one_line(
     code, came = run(session, "--estimator", flag)
     assert code == 2
     assert text in came
+
+
+def test_two_estimators_of_one_model_are_refused(session: Path) -> None:
+    """H9: which of them was meant is not guessed."""
+    given = f"up_momentum={session / 'forest.joblib'}"
+    code, text = run(session, "--estimator", given, "--estimator", given)
+    assert code == 2
+    assert "'up_momentum' has one already" in text
+
+
+class Fitted:
+    """Answers as it is told to."""
+
+    classes_ = (0, 1)
+
+    def __init__(self, probabilities: Callable[[np.ndarray], object], labels: object = None) -> None:
+        self._probabilities = probabilities
+        self._labels = labels
+
+    def predict_proba(self, rows: np.ndarray) -> object:
+        return self._probabilities(rows)
+
+    def predict(self, rows: np.ndarray) -> object:
+        return np.zeros(len(rows), int) if self._labels is None else self._labels
+
+
+class Unreadable(Fitted):
+    """Has classes that cannot be read."""
+
+    @property
+    def classes_(self) -> int:  # type: ignore[override]
+        return 5
+
+
+def leave(_rows: np.ndarray) -> object:
+    """End the process."""
+    raise SystemExit(0)
+
+
+def halves(rows: np.ndarray) -> np.ndarray:
+    """Answer the same to each row, and spoil the rows themselves."""
+    rows[:] = np.nan
+    return np.full((len(rows), 2), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "told"),
+    [
+        (LinearRegression(), "predict_proba: AttributeError: "),
+        (RandomForestClassifier(), "predict_proba: NotFittedError: "),
+        (Fitted(lambda rows: 1 / 0), "predict_proba: ZeroDivisionError: "),
+        (Fitted(leave), "predict_proba: SystemExit: 0"),
+        (Fitted(lambda rows: "x"), "predict_proba: ValueError: "),
+        (Fitted(lambda rows: None), "predict_proba: "),
+        (Fitted(lambda rows: rows[1:, :2]), "predict_proba: expected shape (962, 2), came (961, 2)"),
+        (Fitted(lambda rows: rows[:, :3]), "predict_proba: expected shape (962, 2), came (962, 3)"),
+        (Fitted(lambda rows: rows[:, 0]), "predict_proba: expected shape (962, 2), came (962,)"),
+        (Fitted(lambda rows: rows[:, :2].T), "predict_proba: expected shape (962, 2), came (2, 962)"),
+        (Fitted(halves, [1, 2]), "predict: expected shape (962, 1), came (2,)"),
+        (Unreadable(halves), "classes_: TypeError: "),
+    ],
+    ids=itertools.count(),
+)
+def test_what_an_estimator_does_not_answer_is_the_difference(
+    session: Path, estimator: object, told: str
+) -> None:
+    """G1: one that raises, ends the process, or answers in another shape is told in one line."""
+    rows, served = asked(session)
+    before = rows.rows.copy()
+    found = compare_estimator("m", rows, served, estimator, BOUND)
+    assert found.result.startswith(f"the estimator: {told}")
+    assert "\n" not in found.result
+    assert np.array_equal(rows.rows, before)
+
+
+def asked(session: Path) -> tuple[Rows, dict[str, np.ndarray]]:
+    """Return all rows of the momentum strategy, and the same answer to each."""
+    wanted = Wanted("s", ModelReference("m"), FeatureSet(momentum_features(MOMENTUM_LOOKBACK)))
+    rows = Rows.of(list(series_of(session / "t.csv").values()), wanted, BOUND)
+    probabilities = np.full((len(rows.rows), 2), 0.5)
+    return rows, {"probabilities": probabilities, "label": np.zeros((len(rows.rows), 1), object)}
+
+
+def test_an_estimator_that_spoils_its_rows_is_asked_the_next_question_of_the_same(session: Path) -> None:
+    """G1: what one method does to the rows that it was given is not done to the other's."""
+    rows, served = asked(session)
+    whole = []
+
+    class Looks(Fitted):
+        def predict(self, given: np.ndarray) -> object:
+            whole.append(np.array_equal(given, rows.rows.astype(np.float64)))
+            return super().predict(given)
+
+    assert compare_estimator("m", rows, served, Looks(halves), BOUND).result == "equal"
+    assert whole == [True]
+
+
+def test_a_classifier_of_one_class_is_compared(session: Path) -> None:
+    """G1: with a single column there is no second best, and every label is decided."""
+    rows, served = asked(session)
+    bound = replace(BOUND, meanings=ClassMeanings(("0",), ("SELL",)))
+    estimator = Fitted(lambda rows: np.ones(len(rows)))
+    estimator.classes_ = (0,)  # type: ignore[assignment]
+    served["probabilities"] = np.ones((len(rows.rows), 1))
+    assert compare_estimator("m", rows, served, estimator, bound).result == "equal"
+    served["label"][3] = 1
+    assert compare_estimator("m", rows, served, estimator, bound).result.startswith(rows.place(3))
+
+
+@pytest.mark.parametrize("lines", [[], ["2024-08-08T03:45:00+00:00,1,95.0"]])
+def test_ticks_that_give_no_row_prove_nothing(session: Path, tmp_path: Path, lines: list[str]) -> None:
+    """A file without ticks, or too few of them: exit 3, and not a table of equals."""
+    write_csv(tmp_path / "t.csv", lines)
+    for name in ("s.yaml", "models"):
+        (tmp_path / name).symlink_to(session / name)
+    code, text = run(tmp_path)
+    assert code == 3
+    # Of each instrument without a tick, two sets of features; and of each model.
+    assert text.count("not compared: ") == 4 - 2 * len(lines) + 2
+    assert text.count(" equal") == 2 * len(lines)
+
+
+class Stream:
+    """The last price."""
+
+    def update(self, price: float) -> None:
+        self._price = price
+
+    def value(self) -> float:
+        return self._price
+
+
+class Broken:
+    """A feature whose batch is short, or raises."""
+
+    window = 1
+
+    def __init__(self, short: bool) -> None:
+        self._short = short
+
+    def stream(self) -> "Stream":
+        return Stream()
+
+    def batch(self, prices: np.ndarray) -> np.ndarray:
+        if not self._short:
+            raise RuntimeError("two\nlines")
+        return prices[:-1]
+
+
+@pytest.mark.parametrize(("short", "told"), [(True, "zip() argument 2 is shorter"), (False, "two lines")])
+def test_a_feature_that_raises_is_named(
+    session: Path, monkeypatch: pytest.MonkeyPatch, short: bool, told: str
+) -> None:
+    """G3: a user's own feature that raises, or leaves ticks out, is the difference, in one line."""
+    series = series_of(session / "t.csv")[1]
+    features = FeatureSet(["price"])
+    monkeypatch.setattr(features, "features", (Broken(short),))
+    found = compare_features(series, features)
+    assert told in found.result
+    assert "\n" not in found.result
+    assert found.worst == np.inf
 
 
 class Late:

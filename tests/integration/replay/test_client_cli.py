@@ -1,6 +1,7 @@
 """The command line, as a user meets it: a process, its exit code, its words."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from fixtures_session import (
 )
 
 from strategy_client.features import FeatureSet
+from strategy_client.recording.folder_lock import LOCK, FolderLock
 from strategy_client.sinks.jsonl import JsonLinesFile
 
 TRADITIONAL = """
@@ -160,6 +162,16 @@ def test_replacement_that_cannot_be_is_refused_at_once(folder: Path, flags: list
     assert text in line
 
 
+@pytest.mark.parametrize("budget", ["inf", "nan", "0"])
+@pytest.mark.parametrize("command", [["replay"], ["run", "--source"]], ids=["replay", "run"])
+def test_a_budget_that_is_no_time_is_wrong_usage(folder: Path, command: list[str], budget: str) -> None:
+    """H9: a budget that no clock counts is exit 2 and says what was expected, without a traceback."""
+    done = run(*command, folder / "t.csv", "--strategies", folder / "s.yaml", "--deadline-ms", budget)
+    assert done.returncode == 2
+    assert "Invalid value for '--deadline-ms': Input should be" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("flags", "window"),
     [
@@ -223,11 +235,23 @@ def test_two_replays_do_not_write_one_folder(folder: Path) -> None:
     with JsonLinesFile(folder / "signals.jsonl") as signals:
         signals.write({"tick": 0})
         done = run("replay", folder / "t.csv", "--strategies", folder / "s.yaml", "--out", folder)
-    assert done.returncode == 2
+    assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line == f"strategy-client: {folder}/signals.jsonl: another process is writing it"
     assert (folder / "signals.jsonl").read_text() == '{"tick":0}\n'
     assert run("replay", folder / "t.csv", "--strategies", folder / "s.yaml", "--out", folder).returncode == 0
+
+
+def test_folder_of_another_run_is_refused_whole(folder: Path) -> None:
+    """A folder that a run holds is named with its process, also while that run has no file in it; exit 1."""
+    out = folder / "out"
+    with FolderLock(out):
+        done = run("replay", folder / "t.csv", "--strategies", folder / "s.yaml", "--out", out)
+        assert [path.name for path in out.iterdir()] == [LOCK]
+    assert done.returncode == 1
+    text = f"strategy-client: {out}: another run writes there, process {os.getpid()}\n"
+    assert (done.stdout, done.stderr) == ("", text)
+    assert not out.exists()
 
 
 def test_folder_that_cannot_be_written_is_named(folder: Path) -> None:

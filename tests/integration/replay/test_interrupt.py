@@ -1,5 +1,6 @@
 """A replay that is interrupted or killed leaves nothing running behind."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -95,3 +96,70 @@ def test_sidecar_of_a_parent_that_is_gone_never_starts(tmp_path: Path) -> None:
     ]
     subprocess.run(command, check=True, timeout=30)
     assert not started.exists()
+
+
+# Stands in for a library whose import takes its time: it says that it has begun, and waits for a signal.
+SLOW = "import signal\nprint('begun', flush=True)\nsignal.pause()\nraise SystemExit('went on')\n"
+
+
+@contextlib.contextmanager
+def starting(folder: Path, library: str, before: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Start the command line and wait until it imports a library."""
+    (folder / f"{library}.py").write_text(SLOW)
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{before}from strategy_client.cli import main; main()", "--help"],
+        env={"PYTHONPATH": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("library", ["typer", "numpy", "grpc"])
+def test_a_start_is_interrupted_without_a_traceback(
+    tmp_path: Path, library: str, number: signal.Signals
+) -> None:
+    """While libraries are still being imported Ctrl-C and SIGTERM end the command: 130, and no word."""
+    with starting(tmp_path, library) as process:
+        process.send_signal(number)
+        assert process.communicate(timeout=30) == ("", "")
+        assert process.returncode == 130
+
+
+def test_who_is_not_to_be_interrupted_is_not(tmp_path: Path) -> None:
+    """Where a shell that runs us in the background has Ctrl-C ignored it stays so; SIGTERM does not."""
+    ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    with starting(tmp_path, "typer", ignoring) as process:
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=30) == ("", "")
+        assert process.returncode == 130
+    told = (
+        f"{ignoring}from strategy_client.commands import command_line\n"
+        "command_line.app = lambda: print(signal.getsignal(signal.SIGINT))\n"
+        "from strategy_client.cli import main; main()"
+    )
+    ran = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == f"{signal.SIG_IGN}\n"
+
+
+def test_an_interrupt_between_import_and_command_has_no_traceback() -> None:
+    """Ctrl-C while the arguments are looked at, before any command has them, is 130 and no word as well."""
+    code = (
+        "from strategy_client.commands import command_line\n"
+        "import os, signal\n"
+        "command_line.app = lambda: os.kill(os.getpid(), signal.SIGINT) or signal.pause()\n"
+        "from strategy_client.cli import main; main()"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "")

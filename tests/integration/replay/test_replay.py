@@ -116,6 +116,7 @@ def undisturbed(session: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     out = tmp_path_factory.mktemp("undisturbed")
     summary = replay(session, out)
     assert summary.failed_calls == 0
+    assert summary.to_json()["transports"] == ["h2"]
     assert_complete(summary, out)
     return out
 

@@ -1,5 +1,6 @@
 """Whole replays in windows against the same ticks one by one, through a real sidecar process."""
 
+import gc
 import hashlib
 import itertools
 import json
@@ -22,6 +23,7 @@ from fixtures_session import (
 from real_ticks import NSE_DAYS, RealTick, binance_trades, needs_real_ticks, nse_minutes
 from sidecars import process_sidecar
 
+from strategy_client.events import ProcessedTick, ShadowComparison
 from strategy_client.factory import StrategyFactory
 from strategy_client.recording.summary import Summary
 from strategy_client.replay.replacement import Replacement
@@ -145,6 +147,36 @@ def test_a_model_replaced_between_two_ticks_ends_a_window(tmp_path: Path, models
     assert versions == [1, 2]
 
 
+class Thresholds:
+    """Takes note of how often the collector looks while ticks are told."""
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[int, int, int]] = set()
+
+    def took(self, processed: ProcessedTick) -> None:
+        """Take note."""
+        self.seen.add(gc.get_threshold())
+
+    def compared(self, comparison: ShadowComparison) -> None:
+        """Have no use for it."""
+
+
+@pytest.mark.parametrize(("window", "seldom"), [(1, False), (250, True)])
+def test_the_collector_looks_seldom_in_windows_alone(
+    tmp_path: Path, target: str, window: int, *, seldom: bool
+) -> None:
+    """A replay in windows leaves the collector as it found it, and one tick by tick does not touch it."""
+    ticks = write_csv(tmp_path / "t.csv", csv_lines(1, walk(TICKS, 95.0, 7)))
+    file = read_strategies(write_strategies(tmp_path / "s.yaml", [1]), StrategyFactory())
+    assert file.ticks is not None
+    options = ReplayOptions([ticks], file.strategies, file.ticks, tmp_path, [target], window=window)
+    before, listener = gc.get_threshold(), Thresholds()
+    Replay(options, listeners=[listener]).run()
+    assert len(listener.seen) == 1
+    assert (listener.seen == {before}) is not seldom
+    assert gc.get_threshold() == before
+
+
 @needs_real_ticks
 @pytest.mark.parametrize("market", ["binance", "nse"])
 def test_windows_of_recorded_ticks(tmp_path: Path, target: str, market: str) -> None:
@@ -163,7 +195,7 @@ def test_windows_of_recorded_ticks(tmp_path: Path, target: str, market: str) -> 
 
 @pytest.mark.skipif(not ES_TICKS.is_file(), reason="no E-mini ticks; `python examples/fetch_ticks.py .cache`")
 def test_windows_of_the_session_of_make_run(tmp_path: Path) -> None:
-    """G2, G4: the strategies and models of `make run`; `make replay-speed` does it on 100,000 ticks."""
+    """G2, G4: the strategies and models of `make run`; `make bench` does it on many more ticks."""
     file = read_strategies(EXAMPLES, StrategyFactory())
     assert file.ticks is not None
     came = []

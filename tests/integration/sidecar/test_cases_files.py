@@ -236,7 +236,7 @@ def test_a_file_that_is_wrong_on_one_golden_row_is_refused_and_status_shows_the_
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=100,
         ).stdout
         assert f"{sidecar.target}: ready" in status
         told = " ".join(status.split())
@@ -365,7 +365,7 @@ def test_an_overflow_of_file_events_loses_no_swap(models: Path) -> None:
         for part in parts:
             part.touch()
         client.eventually_score("one", ROW_SUM)
-        sidecar.process.send_signal(signal.SIGSTOP)
+        sidecar.pause()
         # Two files in turn, for equal events one after the other are kept as one.
         files = [part.open("ab", buffering=0) for part in parts]
         for number in range(n_events):

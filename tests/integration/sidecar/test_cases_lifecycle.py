@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from onnx_files import endless_model, score_contract, score_model
-from sidecars import describe, eventually, process_sidecar, put, stub, thread_sidecar
+from sidecars import PATIENCE_S, describe, eventually, process_sidecar, put, stub, thread_sidecar
 from tickserve.v1 import control_pb2 as orders
 from tickserve.v1 import predictor_pb2 as wire
 
@@ -26,7 +26,9 @@ def nested(folder: Path, version: int, name: str = "momentum") -> Path:
 def ask(channel: grpc.Channel, model: str = "momentum", **which: object) -> tuple[int, float]:
     """Return who answers, and with which bias."""
     part = wire.PredictPart(model=model, rows=1, features=ROW.tobytes(), **which)
-    answer = stub(channel, "Predict", wire.PredictResponse)(wire.PredictRequest(parts=[part]), timeout=30)
+    answer = stub(channel, "Predict", wire.PredictResponse)(
+        wire.PredictRequest(parts=[part]), timeout=PATIENCE_S
+    )
     (result,) = answer.parts
     assert not result.HasField("status"), result.status.message
     return result.version, float(np.frombuffer(result.outputs[0].raw, "<f4")[0] - ROW.sum())
@@ -64,7 +66,7 @@ def asked_all_the_time(target: str, threads: int = 4) -> Iterator[list[tuple[int
 def roll_back(channel: grpc.Channel) -> orders.RollbackResponse:
     """Roll the model back."""
     call = stub(channel, "/tickserve.v1.Control/Rollback", orders.RollbackResponse)
-    return call(orders.RollbackRequest(model="momentum"), timeout=30)
+    return call(orders.RollbackRequest(model="momentum"), timeout=PATIENCE_S)
 
 
 def states(channel: grpc.Channel) -> dict[int, str]:
@@ -103,6 +105,7 @@ def test_only_the_configuration_changes(tmp_path: Path) -> None:
             reload("[model.momentum]\nversions = [1, 2]\nlabels = { stable = 1 }\n")
             eventually(serves(1, 2), "those named")
             assert ask(channel, label="stable") == (1, 1.0)
+            eventually(lambda: answers[-1] == (2, 2.0), "the newest of them answers")
             reload("[model.momentum]\nversion = [3]\n")
             eventually(lambda: "nothing is changed" in sidecar.log.read_text(), "the mistake is told")
             assert "did you mean 'versions'" in sidecar.log.read_text()
@@ -306,7 +309,7 @@ def test_a_rollback_outlives_kill_nine(tmp_path: Path) -> None:
     file.touch()
     with process_sidecar(models, *state) as sidecar, grpc.insecure_channel(sidecar.target) as channel:
         assert ask(channel) == (1, 1.0)
-        assert "held since a rollback" in problem(channel, "momentum")
+        eventually(lambda: "held since a rollback" in problem(channel, "momentum"), "it is told")
         put(file, score_model(bias=3))
         eventually(lambda: ask(channel) == (1, 3.0), "the next file")
         assert problem(channel, "momentum") == ""
@@ -342,7 +345,8 @@ def test_a_bad_file_that_lies_there_at_a_restart_costs_the_model_nothing(tmp_pat
         sidecar.stop(signal.SIGKILL)
     with process_sidecar(models, *state) as sidecar, grpc.insecure_channel(sidecar.target) as channel:
         assert ask(channel) == (1, 1.0)
-        assert {"wrong answers": "golden row", "cut off": "cut off"}[kind] in problem(channel, "momentum")
+        said = {"wrong answers": "golden row", "cut off": "cut off"}[kind]
+        eventually(lambda: said in problem(channel, "momentum"), "it is told")
 
 
 def test_a_state_folder_that_cannot_be_written_costs_a_rollback_and_no_call(tmp_path: Path) -> None:

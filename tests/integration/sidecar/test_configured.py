@@ -14,7 +14,7 @@ def command(*arguments: object, environ: Mapping[str, str] = {}) -> subprocess.C
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=100,
         env={**os.environ, **environ},
     )
 

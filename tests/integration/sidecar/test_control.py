@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import pytest
 from onnx_files import score_model
-from sidecars import ThreadSidecar, describe, eventually, put, stub, thread_sidecar
+from sidecars import PATIENCE_S, ThreadSidecar, describe, eventually, put, stub, thread_sidecar
 from tickserve.v1 import control_pb2 as orders
 from tickserve.v1 import predictor_pb2 as wire
 
@@ -46,14 +46,14 @@ def order(channel: grpc.Channel, name: str, **fields: Any) -> Any:
     """Give one order."""
     request = getattr(orders, f"{name}Request")(**fields)
     response = getattr(orders, f"{name}Response")
-    return stub(channel, f"/tickserve.v1.Control/{name}", response)(request, timeout=30)
+    return stub(channel, f"/tickserve.v1.Control/{name}", response)(request, timeout=PATIENCE_S)
 
 
 def answer(channel: grpc.Channel, model: str = "momentum", **fields: Any) -> tuple[int, float]:
     """Ask for one row; return the version that answered and its bias."""
     part = wire.PredictPart(model=model, rows=1, features=ROW.tobytes(), **fields)
     request = wire.PredictRequest(parts=[part])
-    result = stub(channel, "Predict", wire.PredictResponse)(request, timeout=5).parts[0]
+    result = stub(channel, "Predict", wire.PredictResponse)(request, timeout=PATIENCE_S).parts[0]
     assert result.status.code == Code.OK, result.status.message
     return result.version, float(np.frombuffer(result.outputs[0].raw, "<f4")[0]) - 6
 
@@ -104,7 +104,9 @@ def test_a_label_moves_and_goes(channel: grpc.Channel) -> None:
     order(channel, "DeleteLabel", model="momentum", label="canary")
     assert dict(describe(channel).models[0].labels) == {}
     part = wire.PredictPart(model="momentum", rows=1, features=ROW.tobytes(), label="canary")
-    response = stub(channel, "Predict", wire.PredictResponse)(wire.PredictRequest(parts=[part]), timeout=5)
+    response = stub(channel, "Predict", wire.PredictResponse)(
+        wire.PredictRequest(parts=[part]), timeout=PATIENCE_S
+    )
     assert response.parts[0].status.code == Code.NOT_FOUND
 
 
@@ -154,7 +156,9 @@ def test_a_rollback_with_nothing_before_is_refused(tmp_path: Path) -> None:
 def test_each_answer_says_when_its_bytes_were_vetted(channel: grpc.Channel) -> None:
     """Prediction and description agree on digest, time and outcome of vetting, of real files."""
     part = wire.PredictPart(model="momentum", rows=1, features=ROW.tobytes())
-    result = stub(channel, "Predict", wire.PredictResponse)(wire.PredictRequest(parts=[part]), timeout=5)
+    result = stub(channel, "Predict", wire.PredictResponse)(
+        wire.PredictRequest(parts=[part]), timeout=PATIENCE_S
+    )
     told, described = result.parts[0], describe(channel).models[0].versions[0]
     assert (told.digest, told.vetted_at_ns, told.verified) == (
         *(described.digest, described.vetted_at_ns, True),

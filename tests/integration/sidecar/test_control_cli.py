@@ -19,7 +19,7 @@ from sidecars import ThreadSidecar, describe, eventually, process_sidecar, put, 
 from tickserve.v1 import predictor_pb2 as wire
 from typer.testing import CliRunner
 
-from inference_server import cli as command_line
+from inference_server import command_line
 from inference_server.app import ServeOptions
 from inference_server.serving.policy import All
 from inference_server.serving.registry import Registry
@@ -178,7 +178,10 @@ def test_an_address_where_nobody_answers_is_told_with_the_time_waited() -> None:
 def test_no_option_is_cut_off_in_the_help(monkeypatch: pytest.MonkeyPatch) -> None:
     """On 80 columns each option of each command stands with its whole name, and defaults are told."""
     monkeypatch.setenv("COLUMNS", "80")
-    for name, each in typer.main.get_command(command_line.app).commands.items():
+    group = typer.main.get_command(command_line.app)
+    context = typer.Context(group)
+    for name in group.list_commands(context):
+        each = group.get_command(context, name)
         shown = command(name, "--help").stdout
         assert max(map(len, shown.splitlines())) <= 80
         for parameter in each.params:
@@ -261,10 +264,10 @@ def served_options(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> Serve
     """What `serve` with these arguments is to serve."""
     came: list[ServeOptions] = []
 
-    async def take(options: ServeOptions, _read_again: object) -> None:
+    async def take(options: ServeOptions, _read_again: object, _vetting_child: object) -> None:
         came.append(options)
 
-    monkeypatch.setattr(command_line, "serve_until_stopped", take)
+    monkeypatch.setattr("inference_server.commands.serve.serve_until_stopped", take)
     ran = command("serve", *arguments)
     assert (ran.exit_code, ran.stderr) == (0, "")
     return came[0]

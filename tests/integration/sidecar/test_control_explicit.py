@@ -11,7 +11,7 @@ import pytest
 import tritonclient.grpc as triton
 from onnx_files import endless_model, score_contract, score_model
 from open_inference.v2 import inference_pb2 as oip
-from sidecars import ThreadSidecar, describe, eventually, put, stub, thread_sidecar
+from sidecars import PATIENCE_S, ThreadSidecar, describe, eventually, put, stub, thread_sidecar
 from tritonclient.utils import InferenceServerException
 
 from inference_server.rpc.listener import ListenerOptions
@@ -185,11 +185,11 @@ def test_control_by_files_refuses_both_calls(models: Path) -> None:
 
 def test_unloading_lets_the_calls_in_flight_end(sidecar: ThreadSidecar) -> None:
     """B5: a call that runs when its model is unloaded is answered; no new one reaches the model."""
-    slow = {"file:1/model.onnx": endless_model(turns=300_000)}
+    slow = {"file:1/model.onnx": endless_model(turns=None)}
     with triton.InferenceServerClient(sidecar.tcp) as client:
         client.load_model("slow", files=slow)
         tensor = triton.InferInput("features", list(ROWS.shape), "FP32")
-        tensor.set_data_from_numpy(ROWS)
+        tensor.set_data_from_numpy(np.full_like(ROWS, 1e6))  # about a second
         answers: list[object] = []
         ended = threading.Event()
 
@@ -202,7 +202,7 @@ def test_unloading_lets_the_calls_in_flight_end(sidecar: ThreadSidecar) -> None:
         eventually(lambda: entry.in_flight or answers, "the call runs")
         client.unload_model("slow")
         assert not client.is_model_ready("slow")
-        assert ended.wait(30)
+        assert ended.wait(PATIENCE_S)
         assert isinstance(answers[0], triton.InferResult), answers
 
 
@@ -210,7 +210,7 @@ def test_an_unload_waits_for_the_load_under_way(
     sidecar: ThreadSidecar, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A16: unloaded while it loads, it is never served; both callers are told once the load has ended."""
-    slow = {"file:1/model.onnx": endless_model(turns=300_000)}
+    slow = {"file:1/model.onnx": endless_model(turns=100_000)}
     told: list[InferenceServerException | None] = []
     caplog.set_level(logging.INFO)
 
@@ -229,7 +229,7 @@ def test_an_unload_waits_for_the_load_under_way(
         eventually(lambda: index(client).get(("slow", "1"), ("",))[0] == "LOADING", "the load is under way")
         client.unload_model("slow")
         assert " 0 loading" in repr(sidecar.sidecar.reconciler)
-        loading.join(30)
+        loading.join(PATIENCE_S)
         (error,) = told
         assert error is not None
         assert error.status() == "StatusCode.FAILED_PRECONDITION"
@@ -250,7 +250,7 @@ def test_many_clients_load_and_unload_one_model(sidecar: ThreadSidecar) -> None:
 
     def churn() -> None:
         with triton.InferenceServerClient(sidecar.unix) as client:
-            together.wait(30)
+            together.wait(PATIENCE_S)
             for _ in range(25):
                 for ask in (client.load_model, client.unload_model):
                     try:
@@ -263,7 +263,8 @@ def test_many_clients_load_and_unload_one_model(sidecar: ThreadSidecar) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(2 * PATIENCE_S)
+        assert not thread.is_alive()
     assert strange == []
     with triton.InferenceServerClient(sidecar.unix) as client:
         client.load_model("momentum")
@@ -285,8 +286,8 @@ def test_an_upload_beyond_the_bound_of_a_message_is_refused(models: Path) -> Non
         request = oip.RepositoryModelLoadRequest(model_name="momentum")
         request.parameters["file:1/model.onnx"].bytes_param = score_model("momentum", padding=1 << 20)
         with pytest.raises(grpc.RpcError) as caught:
-            call(request, timeout=30)
+            call(request, timeout=PATIENCE_S)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         request.parameters["file:1/model.onnx"].bytes_param = score_model("momentum")
-        call(request, timeout=30)
+        call(request, timeout=PATIENCE_S)
         assert describe(channel).ready

@@ -87,11 +87,11 @@ class Client:
             request.inputs.add(**({"name": f"x{number}"} | tensor))
             if raw is not None:
                 request.raw_input_contents.append(raw)
-        return stub(self.channel, INFER, oip.ModelInferResponse)(request, timeout=20)
+        return stub(self.channel, INFER, oip.ModelInferResponse)(request, timeout=60)
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def client(tmp_path_factory: pytest.TempPathFactory, served_transport: str) -> Iterator[Client]:
     """Serve an identity of every datatype, and several of other forms; at the end nothing is in the log."""
     models = tmp_path_factory.mktemp("models")
     for datatype in ONNX_TYPES:
@@ -260,13 +260,13 @@ def test_predict_answers_in_the_models_own_datatype(client: Client) -> None:
     """`tickserve.v1.Predict` sends float32 rows; an output of another datatype comes with its name."""
     part = wire.PredictPart(model="same_fp32", rows=4, features=SPECIAL["FP32"])
     (result,) = stub(client.channel, "Predict", wire.PredictResponse)(
-        wire.PredictRequest(parts=[part]), timeout=20
+        wire.PredictRequest(parts=[part]), timeout=60
     ).parts
     (tensor,) = result.outputs
     assert (tensor.datatype, list(tensor.shape), tensor.raw) == ("FP32", [4, 2], SPECIAL["FP32"])
     bad = wire.PredictPart(model="same_bf16", rows=4, features=SPECIAL["FP32"])
     (refused,) = stub(client.channel, "Predict", wire.PredictResponse)(
-        wire.PredictRequest(parts=[bad]), timeout=20
+        wire.PredictRequest(parts=[bad]), timeout=60
     ).parts
     assert refused.status.message == "model 'same_bf16:1': input 'x0': expected BF16, came FP32"
 

@@ -36,7 +36,7 @@ LIMITED = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 ROW = GOLDEN_ROWS[:1].tobytes()
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 # What a caller may be told of a message, whatever is in it. UNIMPLEMENTED: RPCs that are off.
 STATUSES = {
     "OK",
@@ -274,7 +274,7 @@ class Errors(logging.Handler):
 
 
 @pytest.fixture(scope="module")
-def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadSidecar]:
+def sidecar(tmp_path_factory: pytest.TempPathFactory, served_transport: str) -> Iterator[ThreadSidecar]:
     """Serve a few models; at the end nothing was logged as an error and nothing is in flight."""
     models = tmp_path_factory.mktemp("models")
     put(models / "one.onnx", score_model("one"))

@@ -9,7 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from onnx_files import score_model
 from servables import FunctionServable
-from sidecars import put, stub, thread_sidecar
+from sidecars import PATIENCE_S, put, stub, thread_sidecar
 
 from inference_server.rpc.health import Health
 from inference_server.serving.drain import Drain
@@ -22,7 +22,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 def check(channel: grpc.Channel, service: str) -> int:
     """What Check says of a service."""
     call = stub(channel, "/grpc.health.v1.Health/Check", health_pb2.HealthCheckResponse)
-    return call(health_pb2.HealthCheckRequest(service=service), timeout=5).status
+    return call(health_pb2.HealthCheckRequest(service=service), timeout=PATIENCE_S).status
 
 
 @pytest.mark.parametrize("address", ["unix", "tcp"])
@@ -50,7 +50,9 @@ def test_it_lives_while_it_drains(tmp_path: Path) -> None:
         watch = stub(
             channel, "/grpc.health.v1.Health/Watch", health_pb2.HealthCheckResponse, kind="unary_stream"
         )
-        watches = {name: watch(health_pb2.HealthCheckRequest(service=name), timeout=30) for name in seen}
+        watches = {
+            name: watch(health_pb2.HealthCheckRequest(service=name), timeout=PATIENCE_S) for name in seen
+        }
         for name, responses in watches.items():
             seen[name].put(next(responses).status)
 

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from onnx_files import endless_model, score_model, score_proto
 from open_inference.v2 import inference_pb2 as oip
-from sidecars import ProcessSidecar, describe, eventually, process_sidecar, put, stub
+from sidecars import PATIENCE_S, ProcessSidecar, describe, eventually, process_sidecar, put, stub
 from tickserve.v1 import predictor_pb2
 from tickserve.v1 import predictor_pb2 as wire
 
@@ -40,7 +40,7 @@ def wordy_model() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessSidecar]:
+def sidecar(tmp_path_factory: pytest.TempPathFactory, served_transport: str) -> Iterator[ProcessSidecar]:
     """Serve a quick model and a slow one; at the end the log holds no traceback."""
     models = tmp_path_factory.mktemp("models")
     put(models / "one.onnx", score_model("one"))
@@ -58,7 +58,7 @@ def channel(sidecar: ProcessSidecar) -> Iterator[grpc.Channel]:
     """A channel that answers a good question after whatever the test did."""
     with grpc.insecure_channel(sidecar.target) as made:
         yield made
-        assert stub(made, INFER, oip.ModelInferResponse)(infer(), timeout=5).model_name == "one"
+        assert stub(made, INFER, oip.ModelInferResponse)(infer(), timeout=PATIENCE_S).model_name == "one"
 
 
 def infer(
@@ -99,7 +99,7 @@ def test_an_absurd_request_is_refused_in_words(
 ) -> None:
     """Ranks, sizes, names and versions of any length get their status, and its text arrives (D7, D13)."""
     with pytest.raises(grpc.RpcError) as caught:
-        stub(channel, INFER, oip.ModelInferResponse)(request_, timeout=2)
+        stub(channel, INFER, oip.ModelInferResponse)(request_, timeout=PATIENCE_S)
     assert (caught.value.code().name, text in caught.value.details()) == (code, True), caught.value.details()
 
 
@@ -110,10 +110,10 @@ def test_the_bound_on_a_message_holds_for_question_and_answer(sidecar: ProcessSi
     with grpc.insecure_channel(sidecar.target, options=options) as channel:
         ask = stub(channel, "Predict", wire.PredictResponse)
         part = wire.PredictPart(model="one", rows=rows, features=ROW * rows)
-        answer = ask(wire.PredictRequest(parts=[part]), timeout=30).parts[0]
+        answer = ask(wire.PredictRequest(parts=[part]), timeout=PATIENCE_S).parts[0]
         assert list(answer.outputs[0].shape) == [rows, 1]
         with pytest.raises(grpc.RpcError) as caught:
-            ask(wire.PredictRequest(id="x" * (2 << 20), parts=[part]), timeout=30)
+            ask(wire.PredictRequest(id="x" * (2 << 20), parts=[part]), timeout=PATIENCE_S)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -137,9 +137,9 @@ def test_random_bytes_are_an_invalid_argument(channel: grpc.Channel, path: str) 
     for _, raw in zip(range(60), scrambled(), strict=False):
         try:
             if METHODS[path]:
-                list(channel.stream_stream(path)(iter([raw]), timeout=5))
+                list(channel.stream_stream(path)(iter([raw]), timeout=PATIENCE_S))
             else:
-                channel.unary_unary(path)(raw, timeout=5)
+                channel.unary_unary(path)(raw, timeout=PATIENCE_S)
         except grpc.RpcError as error:
             seen.add(error.code().name)
     # Shared memory is off here.
@@ -150,13 +150,13 @@ def test_random_bytes_are_an_invalid_argument(channel: grpc.Channel, path: str) 
 def test_bytes_that_are_no_request_are_named(channel: grpc.Channel) -> None:
     """The text says which message was expected, also where the answer would be a stream."""
     for call in (
-        lambda: channel.unary_unary("/tickserve.v1.Predictor/Predict")(b"\xff", timeout=5),
+        lambda: channel.unary_unary("/tickserve.v1.Predictor/Predict")(b"\xff", timeout=PATIENCE_S),
         lambda: list(channel.stream_stream("/tickserve.v1.Predictor/PredictStream")(iter([b"\xff"]))),
     ):
         with pytest.raises(grpc.RpcError, match=r"expected a tickserve\.v1\.PredictRequest, came 1 bytes"):
             call()
     with pytest.raises(grpc.RpcError, match=r"expected a grpc\.health\.v1\.HealthCheckRequest"):
-        list(channel.unary_stream("/grpc.health.v1.Health/Watch")(b"\xff", timeout=5))
+        list(channel.unary_stream("/grpc.health.v1.Health/Watch")(b"\xff", timeout=PATIENCE_S))
 
 
 def test_callers_that_leave_leave_nothing(sidecar: ProcessSidecar, channel: grpc.Channel) -> None:
@@ -168,13 +168,13 @@ def test_callers_that_leave_leave_nothing(sidecar: ProcessSidecar, channel: grpc
     before = sidecar.log.read_text()
     for number in range(40):
         stream = stub(channel, "PredictStream", wire.PredictResponse, kind="stream_stream")(iter([many] * 3))
-        call = ask.future(wire.PredictRequest(parts=parts), timeout=10)
+        call = ask.future(wire.PredictRequest(parts=parts), timeout=PATIENCE_S)
         with contextlib.suppress(grpc.RpcError):
             ask(many, timeout=0.005 + 0.001 * number)
         stream.cancel()
         call.cancel()
     eventually(
-        lambda: ask(wire.PredictRequest(parts=parts[1:]), timeout=5).parts[0].status.code == 0,
+        lambda: ask(wire.PredictRequest(parts=parts[1:]), timeout=PATIENCE_S).parts[0].status.code == 0,
         "the slow model has a place again",
     )
     assert describe(channel).ready

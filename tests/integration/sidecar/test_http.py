@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 from onnx_files import score_model
-from sidecars import describe, put, thread_sidecar
+from sidecars import PATIENCE_S, describe, put, thread_sidecar
 
 from inference_server.rpc.address import Address, AddressError
 
@@ -17,7 +17,7 @@ from inference_server.rpc.address import Address, AddressError
 def get(port: int, path: str) -> int:
     """Return the status of one request."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE_S) as response:
             return response.status
     except urllib.error.HTTPError as error:
         error.close()
@@ -48,7 +48,7 @@ def test_it_listens_by_ipv6(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     caplog.set_level("INFO")
     with thread_sidecar(tmp_path, more=[loopback], http=loopback) as sidecar:
         port = sidecar.sidecar.http_port
-        with urllib.request.urlopen(f"http://[::1]:{port}/v2/health/live", timeout=5) as response:
+        with urllib.request.urlopen(f"http://[::1]:{port}/v2/health/live", timeout=PATIENCE_S) as response:
             assert response.status == 200
         assert f"http on [::1]:{port}" in caplog.messages
         address = str(sidecar.sidecar.addresses[-1])

@@ -61,12 +61,17 @@ class Stream:
 
 
 @pytest.mark.parametrize("bound", [8 << 10, 64 << 10])
-def test_metadata_beyond_the_bound_is_refused(models: Path, bound: int) -> None:
-    """Up to the bound it is answered, beyond it RESOURCE_EXHAUSTED, be it ever so absurd (D16)."""
+def test_metadata_beyond_the_bound_is_refused(models: Path, bound: int, served_transport: str) -> None:
+    """Up to the bound it is answered, beyond it refused; others go on (D16).
+
+    By grpcio the call is refused, be the metadata ever so absurd; by h2 what is several times the bound, or
+    64 KiB in one field, ends the connection that it came on.
+    """
+    refusals = {grpc.StatusCode.RESOURCE_EXHAUSTED}
     options = ListenerOptions(max_metadata_bytes=bound)
     with thread_sidecar(models, listener=options) as sidecar, channel_to(sidecar) as steady:
         ask = stub(steady, "Predict", wire.PredictResponse)
-        assert ask(QUESTION, metadata=[("note", "x" * (bound - 1500))], timeout=10).parts
+        assert ask(QUESTION, metadata=[("note", "x" * (bound - 1500))], timeout=PATIENCE_S).parts
         for metadata in (
             [("note", "secret" * (bound // 6))],
             [("secret" * (bound // 6), "x")],
@@ -78,9 +83,13 @@ def test_metadata_beyond_the_bound_is_refused(models: Path, bound: int) -> None:
                 channel_to(sidecar, **UNBOUNDED) as channel,
                 pytest.raises(grpc.RpcError) as caught,
             ):
-                stub(channel, "Predict", wire.PredictResponse)(QUESTION, metadata=metadata, timeout=10)
-            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert ask(QUESTION, timeout=10).parts
+                stub(channel, "Predict", wire.PredictResponse)(
+                    QUESTION, metadata=metadata, timeout=PATIENCE_S
+                )
+            assert caught.value.code() in refusals, metadata[0][0]
+            if served_transport == "h2":
+                refusals.add(grpc.StatusCode.UNAVAILABLE)
+            assert ask(QUESTION, timeout=PATIENCE_S).parts
 
 
 def test_a_message_beyond_the_bound_is_refused(models: Path) -> None:
@@ -91,9 +100,9 @@ def test_a_message_beyond_the_bound_is_refused(models: Path) -> None:
     ):
         ask = stub(channel, "Predict", wire.PredictResponse)
         many = [wire.PredictPart(model="one", rows=80_000, features=ROW * 80_000)]
-        assert ask(wire.PredictRequest(parts=many), timeout=10).parts[0].status.code == 0
+        assert ask(wire.PredictRequest(parts=many), timeout=PATIENCE_S).parts[0].status.code == 0
         with pytest.raises(grpc.RpcError) as caught:
-            ask(wire.PredictRequest(parts=many * 2), timeout=10)
+            ask(wire.PredictRequest(parts=many * 2), timeout=PATIENCE_S)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -112,7 +121,7 @@ def test_streams_beyond_the_bound_wait(models: Path) -> None:
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert describe(other).ready
         second.end()
-        assert stub(channel, "Predict", wire.PredictResponse)(QUESTION, timeout=10).parts
+        assert stub(channel, "Predict", wire.PredictResponse)(QUESTION, timeout=PATIENCE_S).parts
         first.end()
 
 
@@ -142,7 +151,8 @@ class RawCaller:
 
 def test_a_caller_that_is_gone_is_noticed(models: Path) -> None:
     """Who gives no sign of life when asked is cut off; a stream that is silent but alive is not."""
-    options = ListenerOptions(keepalive_s=0.3, keepalive_timeout_s=0.3)
+    # The one that lives has the time to answer, on a machine that is busy.
+    options = ListenerOptions(keepalive_s=0.5, keepalive_timeout_s=3.0)
     with (
         thread_sidecar(models, listener=options) as sidecar,
         channel_to(sidecar) as channel,

@@ -14,7 +14,7 @@ from onnx_files import score_contract, score_model
 from prometheus_client import REGISTRY, Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
-from sidecars import ThreadSidecar, eventually, put, stub, thread_sidecar
+from sidecars import PATIENCE_S, ThreadSidecar, eventually, put, stub, thread_sidecar
 from tickserve.v1 import predictor_pb2 as wire
 
 from inference_server.rpc.address import Address
@@ -32,7 +32,7 @@ def scrape(sidecar: ThreadSidecar, accept: str = "") -> tuple[str, str]:
     url = f"http://127.0.0.1:{sidecar.sidecar.http_port}/metrics"
     opener = urllib.request.build_opener()
     opener.addheaders = [("Accept", accept)] if accept else []
-    with opener.open(url, timeout=10) as response:
+    with opener.open(url, timeout=PATIENCE_S) as response:
         return response.headers["Content-Type"], response.read().decode()
 
 
@@ -60,7 +60,7 @@ def predict(sidecar: ThreadSidecar, rows: int) -> None:
         parts=[wire.PredictPart(model="momentum", rows=rows, features=b"\0\0\x80?" * 3 * rows)]
     )
     with grpc.insecure_channel(sidecar.unix) as channel:
-        stub(channel, "Predict", wire.PredictResponse)(request, timeout=10)
+        stub(channel, "Predict", wire.PredictResponse)(request, timeout=PATIENCE_S)
 
 
 def test_metrics_prove_what_is_served(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_metrics_are_read_and_never_written(plain: ThreadSidecar) -> None:
     """Other methods than GET and HEAD are refused; HEAD says what GET would."""
     statuses = {}
     for method in ("GET", "HEAD", "POST", "PUT", "DELETE"):
-        connection = http.client.HTTPConnection("127.0.0.1", plain.sidecar.http_port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", plain.sidecar.http_port, timeout=PATIENCE_S)
         with contextlib.closing(connection):
             connection.request(method, "/metrics")
             statuses[method] = connection.getresponse().status

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnx_files import endless_model, score_model
 from prometheus_client.parser import text_string_to_metric_families
-from sidecars import ThreadSidecar, eventually, put, stub, thread_sidecar
+from sidecars import PATIENCE_S, ThreadSidecar, eventually, put, stub, thread_sidecar
 from tickserve.v1 import predictor_pb2 as wire
 
 from inference_server.rpc.address import Address
@@ -45,7 +45,7 @@ def read(sidecar: ThreadSidecar) -> Read:
 
     def sample(name: str, **labels: str) -> float:
         url = f"http://127.0.0.1:{sidecar.sidecar.http_port}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
             families = list(text_string_to_metric_families(answer.read().decode()))
         return sum(
             sample.value
@@ -77,14 +77,14 @@ def test_metrics_and_model_statistics_tell_the_same(channel: grpc.Channel, read:
     stream = stub(channel, "PredictStream", wire.PredictResponse, kind="stream_stream")
     standard = stub(channel, INFER, oip.ModelInferResponse)
     for _ in range(3):
-        predict(request("momentum", "momentum"), timeout=10)
-        assert len(list(stream(iter([request("momentum")]), timeout=10))) == 1
-        standard(infer(), timeout=10)
+        predict(request("momentum", "momentum"), timeout=PATIENCE_S)
+        assert len(list(stream(iter([request("momentum")]), timeout=PATIENCE_S))) == 1
+        standard(infer(), timeout=PATIENCE_S)
         with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
-            standard(infer(raw=ROW[:-1]), timeout=10)
+            standard(infer(raw=ROW[:-1]), timeout=PATIENCE_S)
     path = "/inference.GRPCInferenceService/ModelStatistics"
     asked = oip.ModelStatisticsRequest(name="momentum")
-    (told,) = stub(channel, path, oip.ModelStatisticsResponse)(asked, timeout=10).model_stats
+    (told,) = stub(channel, path, oip.ModelStatisticsResponse)(asked, timeout=PATIENCE_S).model_stats
     durations = told.inference_stats
     of_momentum = {"model": "momentum", "version": "1"}
     assert read("calls_total", status="OK", **of_momentum) == durations.success.count == 12
@@ -107,7 +107,7 @@ def test_metrics_and_model_statistics_tell_the_same(channel: grpc.Channel, read:
 
 @pytest.mark.parametrize(
     ("timeout_s", "status", "reason"),
-    [(30, "CANCELLED", "cancelled"), (0.3, "DEADLINE_EXCEEDED", "too_slow")],
+    [(PATIENCE_S, "CANCELLED", "cancelled"), (2.0, "DEADLINE_EXCEEDED", "too_slow")],
 )
 def test_what_is_in_flight_is_seen_and_gone_when_its_caller_is(
     channel: grpc.Channel, read: Read, timeout_s: float, status: str, reason: str
@@ -140,14 +140,14 @@ def test_nothing_that_a_caller_makes_up_becomes_a_label(
 ) -> None:
     """D13: names of models, methods and labels that nobody knows are counted, and appear nowhere."""
     made_up = "made_up_by_a_caller"
-    stub(channel, "Predict", wire.PredictResponse)(request(made_up, made_up), timeout=10)
+    stub(channel, "Predict", wire.PredictResponse)(request(made_up, made_up), timeout=PATIENCE_S)
     with pytest.raises(grpc.RpcError):
-        stub(channel, INFER, oip.ModelInferResponse)(infer(made_up), timeout=10)
+        stub(channel, INFER, oip.ModelInferResponse)(infer(made_up), timeout=PATIENCE_S)
     for path in (f"/{made_up}/{made_up}", f"/tickserve.v1.Predictor/{made_up}"):
         with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
-            stub(channel, path, wire.PredictResponse)(request(), timeout=10)
+            stub(channel, path, wire.PredictResponse)(request(), timeout=PATIENCE_S)
     assert read("calls_total", model="", version="0", status="NOT_FOUND", reason="model_not_found") == 3
     with urllib.request.urlopen(
-        f"http://127.0.0.1:{sidecar.sidecar.http_port}/metrics", timeout=10
+        f"http://127.0.0.1:{sidecar.sidecar.http_port}/metrics", timeout=PATIENCE_S
     ) as answer:
         assert made_up not in answer.read().decode()

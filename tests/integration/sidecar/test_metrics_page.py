@@ -10,7 +10,7 @@ import pytest
 from onnx_files import score_model
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from sidecars import put, stub, thread_sidecar
+from sidecars import PATIENCE_S, put, stub, thread_sidecar
 from tickserve.v1 import predictor_pb2 as wire
 
 from inference_server.core import errors
@@ -48,14 +48,14 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Metric]:
         thread_sidecar(models, http=Address(host="127.0.0.1")) as sidecar,
         grpc.insecure_channel(sidecar.unix) as channel,
     ):
-        stub(channel, "Predict", wire.PredictResponse)(wire.PredictRequest(parts=parts), timeout=10)
+        stub(channel, "Predict", wire.PredictResponse)(wire.PredictRequest(parts=parts), timeout=PATIENCE_S)
         put(models / "momentum.onnx", score_model(n_features=2))
         sidecar.settle()
         request = urllib.request.Request(
             f"http://127.0.0.1:{sidecar.sidecar.http_port}/metrics",
             headers={"Accept": "application/openmetrics-text; version=1.0.0"},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - ours
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:  # noqa: S310 - ours
             return {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
 
 

@@ -22,7 +22,7 @@ ROWS = np.ones((2, 3), dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
-def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadSidecar]:
+def sidecar(tmp_path_factory: pytest.TempPathFactory, served_transport: str) -> Iterator[ThreadSidecar]:
     """Serve a model of one version, one of two that are both served, one that no test calls, one refused."""
     models = tmp_path_factory.mktemp("models")
     put(models / "momentum.onnx", score_model("momentum"))
@@ -148,7 +148,7 @@ def test_a_stream_counts_each_of_its_requests(client: triton.InferenceServerClie
         client.async_stream_infer(model, features())
     client.async_stream_infer("momentum", features(ROWS[:, :2]))
     for _ in range(4):
-        assert done.acquire(timeout=10)
+        assert done.acquire(timeout=60)
     client.stop_stream()
     assert counts(client, "momentum") == {"1": before + Counter(success=2, fail=1, rows=4)}
 
@@ -173,7 +173,7 @@ def test_an_rpc_whose_message_cannot_be_read_is_counted(sidecar: ThreadSidecar, 
     with grpc.insecure_channel(sidecar.unix) as channel:
         call = getattr(channel, kind)(path)
         with pytest.raises(grpc.RpcError) as caught:
-            list(call(iter([b"\xff"]) if kind == "stream_stream" else b"\xff", timeout=10))
+            list(call(iter([b"\xff"]) if kind == "stream_stream" else b"\xff", timeout=60))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert refusals() == before + 1
     assert statistics.rpcs_in_flight[path] == 0
@@ -194,7 +194,9 @@ def test_the_numbers_agree_while_models_are_replaced(tmp_path: Path) -> None:
 
     def look() -> None:
         with triton.InferenceServerClient(running.unix) as client:
-            while not done.is_set():
+            last = False
+            while not last:
+                last = done.is_set()  # it looks once more after the last swap
                 for told in statistics(client):
                     agreed(told)
                     seen.add(told.version)
@@ -215,7 +217,7 @@ def test_the_numbers_agree_while_models_are_replaced(tmp_path: Path) -> None:
         finally:
             done.set()
             for thread in threads:
-                thread.join(30)
+                thread.join(60)
         with triton.InferenceServerClient(running.unix) as client:
             told = counts(client, "momentum")
     assert sum(count["success"] for count in told.values()) == sum(answered)

@@ -10,7 +10,7 @@ from servables import FunctionServable
 from sidecars import ThreadSidecar, put, thread_sidecar
 from typer.testing import CliRunner
 
-from inference_server import cli as command_line
+from inference_server import command_line
 from inference_server.core.contract import NanPolicy, OutputKind, OutputMeaning
 from inference_server.core.golden import GoldenOutput, GoldenVectors
 from inference_server.core.servable import Servable

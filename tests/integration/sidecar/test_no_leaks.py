@@ -89,9 +89,7 @@ class Overheard:
 
 
 @pytest.fixture(scope="module")
-def world(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory, served_transport: str) -> Iterator[World]:
     """A sidecar with everything on over a bad repository, and a caller who may do anything."""
     folder = tmp_path_factory.mktemp("leaks")
     fill(folder / "models")
@@ -147,7 +145,7 @@ def overhear(channel: grpc.Channel, sidecar: ThreadSidecar, metadata: list[tuple
         for raw in requests(method.request):
             if method.unary is not None:
                 overheard.call(path, functools.partial(one, raw, **with_it))
-            elif method.bidirectional is not None:
+            elif method.each is not None:
                 overheard.call(path, lambda many=many, raw=raw: list(many(iter([raw]), **with_it)))
             else:
                 overheard.call(path, lambda some=some, raw=raw: next(some(raw, **with_it)))

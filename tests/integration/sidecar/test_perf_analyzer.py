@@ -14,8 +14,6 @@ from inference_server.adapters.shared_memory import SharedMemoryOptions
 
 pytestmark = pytest.mark.slow  # each run of the program takes a second
 
-REQUESTS = 200
-
 
 @pytest.fixture(scope="module")
 def analyzer() -> PerfAnalyzer:
@@ -42,19 +40,20 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadSidecar]
 def measure(
     sidecar: ThreadSidecar, analyzer: PerfAnalyzer, target: str, concurrency: int, *arguments: str
 ) -> Report:
-    """Let it send that many requests; its own count, its report of the server and our statistics agree."""
+    """Let it send requests; its own count, its report of the server and our statistics agree."""
     before = counted(sidecar)
     report = analyzer.run(
         *("-m", "momentum", "-i", "grpc", "-u", getattr(sidecar, target), "--shape", "features:1,3"),
-        *("--request-count", str(REQUESTS), "--concurrency-range", str(concurrency), *arguments),
+        *("--concurrency-range", str(concurrency), *arguments),
     )
     answered, failed = (now - then for now, then in zip(counted(sidecar), before, strict=True))
-    assert (answered, failed) == (REQUESTS, 0), report.text
-    assert report.requests == report.number("Request count") == REQUESTS
+    assert failed == 0, report.text
+    # It counts what was answered within its windows, and leaves out what came between. It asks for the
+    # statistics when its requests are under way already, so that these have other edges.
     successes = report.number("Successful request count")
+    assert 0 < report.number("Request count") <= answered, report.text
+    assert 0 < successes <= answered, report.text
     assert report.number("Inference count") == report.number("Execution count") == successes
-    # It asks for the statistics when its requests are under way already, and does not see the first ones.
-    assert 0 < successes <= REQUESTS
     assert "WARNING" not in report.text
     assert "rror" not in report.text
     return report

@@ -25,7 +25,7 @@ OUTPUTS = ("scaled", "total", "same", "flipped", "half")
 
 
 @pytest.fixture(scope="module")
-def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadSidecar]:
+def sidecar(tmp_path_factory: pytest.TempPathFactory, served_transport: str) -> Iterator[ThreadSidecar]:
     """Serve the models."""
     models = tmp_path_factory.mktemp("models")
     put(models / "mixed.onnx", mixed_model())
@@ -94,7 +94,7 @@ def test_typed_contents_are_taken_too(client: triton.InferenceServerClient) -> N
         tensor = request.inputs.add(name=name, datatype=datatype, shape=array.shape)
         getattr(tensor.contents, f"{fields[datatype]}_contents").extend(array.ravel().tolist())
     service = service_pb2_grpc.GRPCInferenceServiceStub(client._channel)
-    response = service.ModelInfer(request, timeout=10)
+    response = service.ModelInfer(request, timeout=60)
     assert response.id == "typed"
     check(triton.InferResult(response))
 
@@ -153,7 +153,7 @@ def test_a_model_without_inputs_is_served_too(
     part = wire.PredictPart(model="constant", rows=1, features=bytes(12))
     with grpc.insecure_channel(sidecar.unix) as channel:
         predict = stub(channel, "Predict", wire.PredictResponse)
-        [result] = predict(wire.PredictRequest(parts=[part]), timeout=10).parts
+        [result] = predict(wire.PredictRequest(parts=[part]), timeout=60).parts
     assert result.status.message.endswith("takes 0 inputs (none): expected each by its name, came one array")
 
 

@@ -18,7 +18,7 @@ from onnx_files import score_contract, score_model
 from sidecars import ThreadSidecar, eventually, put, thread_sidecar
 from typer.testing import CliRunner
 
-from inference_server import cli as command_line
+from inference_server import command_line
 from inference_server.commands.predict import MAX_ROWS
 from inference_server.serving.settings import ModelSettings
 

@@ -1,5 +1,6 @@
 """`inference-server` as a user starts it: signals, addresses, and what the commands print."""
 
+import asyncio
 import contextlib
 import fcntl
 import json
@@ -13,7 +14,6 @@ import struct
 import subprocess
 import sys
 import termios
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,10 +24,13 @@ import psutil
 import pytest
 from onnx import TensorProto, helper
 from onnx_files import endless_model, score_contract, score_model, stubborn_model
-from sidecars import describe, eventually, process_sidecar, put, stub
+from sidecars import PATIENCE_S, describe, eventually, process_sidecar, put, stub
 from tickserve.v1 import predictor_pb2 as wire
 
+from inference_server.app import ServeOptions
+from inference_server.rpc.address import Address
 from inference_server.rpc.status import Code
+from inference_server.running import serve_until_stopped
 
 ROW = np.array([1, 2, 3], dtype="<f4").tobytes()
 
@@ -53,13 +56,19 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=100,
     )
+
+
+def asking(turns: float) -> wire.PredictRequest:
+    """A question that keeps the slow model busy for so many turns, of a microsecond each."""
+    row = np.full(3, turns, "<f4").tobytes()
+    return wire.PredictRequest(parts=[wire.PredictPart(model="slow", rows=1, features=row)])
 
 
 def test_sigterm_answers_what_is_in_flight_and_leaves_nothing_behind(models: Path) -> None:
     """What is in flight is answered, an open stream ends, the exit code is 0, the socket is gone (F3)."""
-    put(models / "slow.onnx", endless_model(turns=300_000))
+    put(models / "slow.onnx", endless_model(turns=None))
     requests: queue.Queue[wire.PredictRequest | None] = queue.Queue()
     with process_sidecar(models) as sidecar, grpc.insecure_channel(sidecar.target) as channel:
         idle = stub(channel, "PredictStream", wire.PredictResponse, kind="stream_stream")(
@@ -67,10 +76,8 @@ def test_sigterm_answers_what_is_in_flight_and_leaves_nothing_behind(models: Pat
         )
         requests.put(wire.PredictRequest(id="1", parts=[wire.PredictPart(model="one", rows=1, features=ROW)]))
         assert next(idle).id == "1"
-        slow = wire.PredictRequest(parts=[wire.PredictPart(model="slow", rows=1, features=ROW)])
-        pending = stub(channel, "Predict", wire.PredictResponse).future(slow, timeout=30)
-        warm_up_ns = describe(channel).models[1].versions[0].warm_up_ns
-        threading.Event().wait(warm_up_ns / 1e9 / 4)
+        pending = stub(channel, "Predict", wire.PredictResponse).future(asking(1e6), timeout=PATIENCE_S)
+        describe(channel)  # which came behind it
         assert not pending.done()
         assert sidecar.stop() == 0
         assert pending.result().parts[0].status.code == 0
@@ -82,15 +89,29 @@ def test_sigterm_answers_what_is_in_flight_and_leaves_nothing_behind(models: Pat
 
 def test_a_second_signal_ends_it_at_once(models: Path) -> None:
     """While a call holds the drain up, a second signal exits without waiting."""
-    put(models / "slow.onnx", endless_model(turns=3_000_000))
+    put(models / "slow.onnx", endless_model(turns=None))
     with process_sidecar(models) as sidecar, grpc.insecure_channel(sidecar.target) as channel:
-        slow = wire.PredictRequest(parts=[wire.PredictPart(model="slow", rows=1, features=ROW)])
-        pending = stub(channel, "Predict", wire.PredictResponse).future(slow, timeout=30)
+        pending = stub(channel, "Predict", wire.PredictResponse).future(asking(2**62), timeout=PATIENCE_S)
         eventually(pending.running, "the call is on its way")
         describe(channel)
         sidecar.process.send_signal(signal.SIGINT)
         eventually(lambda: "stopping" in sidecar.log.read_text(), "it drains")
         assert sidecar.stop(signal.SIGINT) == 1
+
+
+def test_an_interrupt_that_came_before_the_start_ends_it_before_anything_is_built(
+    models: Path, tmp_path: Path
+) -> None:
+    """Ctrl-C while the libraries are imported is no error: no address is taken and nothing is begun (F3)."""
+    socket = tmp_path / "s.sock"
+
+    async def interrupted() -> None:
+        asyncio.current_task().cancel()  # as asyncio does at SIGINT
+        await serve_until_stopped(ServeOptions(models, (Address.parse(f"unix:{socket}"),)))
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(interrupted())
+    assert not socket.exists()
 
 
 def test_a_run_that_cannot_be_stopped_does_not_keep_the_process(models: Path) -> None:
@@ -99,10 +120,11 @@ def test_a_run_that_cannot_be_stopped_does_not_keep_the_process(models: Path) ->
     hanging = wire.PredictPart(model="hangs", rows=1, features=np.full(3, 1e7, "<f4").tobytes())
     with process_sidecar(models) as sidecar, grpc.insecure_channel(sidecar.target) as channel:
         predict = stub(channel, "Predict", wire.PredictResponse)
-        late = predict(wire.PredictRequest(parts=[hanging], timeout_us=200_000), timeout=5)
+        # Time enough for it to begin.
+        late = predict(wire.PredictRequest(parts=[hanging], timeout_us=3_000_000), timeout=PATIENCE_S)
         assert late.parts[0].status.code == Code.DEADLINE_EXCEEDED
         one = wire.PredictRequest(parts=[wire.PredictPart(model="one", rows=1, features=ROW)])
-        assert predict(one, timeout=5).parts[0].status.code == 0
+        assert predict(one, timeout=PATIENCE_S).parts[0].status.code == 0
         assert describe(channel).ready
         assert sidecar.stop() == 0
         log = sidecar.log.read_text()
@@ -116,8 +138,14 @@ def test_a_killed_server_leaves_no_vetting_process(models: Path) -> None:
     with process_sidecar(models, wait=False) as sidecar:
         eventually(lambda: "found model=spins" in sidecar.log.read_text(), "it is being vetted")
         server = psutil.Process(sidecar.process.pid)
-        # Two seconds are more than any start takes.
-        eventually(lambda: any(it.cpu_times().user > 2 for it in server.children()), "its judge spins")
+
+        def spins() -> bool:
+            with contextlib.suppress(psutil.NoSuchProcess):  # one that was not needed any more
+                return any(it.cpu_times().user > 1 for it in server.children())
+            return False
+
+        # A second is more than any start takes. It stands back behind all else: it may take long to have it.
+        eventually(spins, "its judge spins")
         judges = server.children()
         sidecar.stop(signal.SIGKILL)
         eventually(
@@ -307,8 +335,9 @@ def test_status_fits_a_terminal_and_swallows_no_text(models: Path) -> None:
     put(models / "two.onnx", two_inputs("two"))
     with process_sidecar(models, wait=False) as sidecar:
         eventually(lambda: "refused model=two" in sidecar.log.read_text(), "it is refused")
+        eventually(lambda: "available model=one" in sidecar.log.read_text(), "the other one answers")
         with terminal("status", "--target", sidecar.target, columns=80) as (process, screen):
-            assert process.wait(30) == 0
+            assert process.wait(PATIENCE_S) == 0
             lines = screen().splitlines()
     assert lines[0].startswith(f"{sidecar.target}: NOT READY")
     assert lines[1].split() == ["model", "version", "state", "digest", "contract", "since", "(UTC)"]
@@ -332,7 +361,7 @@ def test_a_watch_outlives_the_sidecar(models: Path) -> None:
         with process_sidecar(models, "--listen", sidecar.target):
             eventually(lambda: ": ready" in screen()[before:], "the next one is shown")
             process.send_signal(signal.SIGINT)
-            assert process.wait(30) == 0
+            assert process.wait(PATIENCE_S) == 0
             assert "Traceback" not in screen()
 
 
@@ -381,5 +410,5 @@ async def main():
 asyncio.run(main())
 """
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)
     assert done.stdout == "True\n", done.stderr

@@ -57,7 +57,7 @@ PROGRAMS = {"inference-server": "inference_server", "strategy-client": "strategy
 def command(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command line."""
     start = [sys.executable, "-c", f"from {PROGRAMS[name]}.cli import main; main()"]
-    return subprocess.run([*start, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([*start, *arguments], capture_output=True, text=True, check=False, timeout=100)
 
 
 def own_lines(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -113,8 +113,8 @@ def test_a_token_does_not_leave_the_machine_in_plaintext(desk: Desk) -> None:
 def test_the_strategy_client_predicts(desk: Desk, address: str) -> None:
     """By a question and by its stream, over TLS with a certificate of its own, and a token."""
     with InferenceClient(getattr(desk.sidecar, address), security=desk.good) as client:
-        assert client.wait_ready().ready
-        assert client.predict("momentum", [1, 2, 3]).version == 1
+        assert client.wait_ready(60.0).ready
+        assert client.predict("momentum", [1, 2, 3], timeout_s=60.0).version == 1
 
 
 @pytest.mark.parametrize("token", [None, "other"])
@@ -144,7 +144,7 @@ def test_a_client_that_is_not_let_in_is_told_why(desk: Desk, ca: str | None, own
         InferenceClient(desk.sidecar.tcp, security=Security(ca and desk.folder / ca, *pair)) as client,
         pytest.raises(InferenceError, match=told),
     ):
-        client.wait_ready(timeout_s=1)
+        client.wait_ready(timeout_s=4)
 
 
 def test_a_token_is_exchanged_under_a_client(desk: Desk, tmp_path: Path) -> None:

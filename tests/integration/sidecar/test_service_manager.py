@@ -134,8 +134,7 @@ def test_the_watchdog_sees_the_event_loop_live_and_hang(
     monkeypatch.setenv("WATCHDOG_USEC", "400000")
     with process_sidecar(models) as sidecar:
         lives = eventually(lambda: (n := told.read().count(["WATCHDOG=1"])) > 3 and n, "it lives")
-        sidecar.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, sidecar.process.pid, os.WSTOPPED | os.WNOWAIT)
+        sidecar.pause()
         lives = told.read().count(["WATCHDOG=1"])
         threading.Event().wait(0.5)  # longer than the watchdog would wait
         assert told.read().count(["WATCHDOG=1"]) == lives

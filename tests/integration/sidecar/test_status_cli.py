@@ -10,7 +10,7 @@ from onnx_files import score_model
 from sidecars import eventually, put, thread_sidecar
 from typer.testing import CliRunner
 
-from inference_server import cli as command_line
+from inference_server import command_line
 
 
 def run(target: str, *arguments: str) -> str:

@@ -14,7 +14,16 @@ import pytest
 import tritonclient.grpc as triton
 from certificates import Authority, credentials, served_certificate
 from onnx_files import score_model
-from sidecars import ThreadSidecar, describe, eventually, process_sidecar, put, stub, thread_sidecar
+from sidecars import (
+    PATIENCE_S,
+    ThreadSidecar,
+    describe,
+    eventually,
+    process_sidecar,
+    put,
+    stub,
+    thread_sidecar,
+)
 from tickserve.v1 import predictor_pb2 as wire
 
 from inference_server.adapters.certificate import TlsOptions
@@ -60,7 +69,7 @@ def ask(target: str, *how: Any, name: str = "", **options: Any) -> wire.Describe
         arguments.append(("grpc.ssl_target_name_override", name))
     with grpc.secure_channel(target, credentials(*how, **options), arguments) as channel:
         return stub(channel, "DescribeModels", wire.DescribeModelsResponse)(
-            wire.DescribeModelsRequest(), timeout=5
+            wire.DescribeModelsRequest(), timeout=PATIENCE_S
         )
 
 
@@ -187,7 +196,8 @@ def test_a_renewal_is_noticed_by_itself(models: Path, ours: Authority) -> None:
         first = served_certificate(port)
         ours.issue("server")
         eventually(lambda: served_certificate(port) != first, "the new certificate is handed out")
-        assert "TLS: took over what the files say now" in sidecar.log.read_text()
+        said = "TLS: took over what the files say now"
+        eventually(lambda: said in sidecar.log.read_text(), "it says so")
 
 
 def test_renewed_issuers_decide_of_new_callers(
@@ -225,13 +235,13 @@ def test_http_is_https(models: Path, ours: Authority) -> None:
         port = sidecar.sidecar.http_port
         trusting = ssl.create_default_context(cadata=ours.pem.decode())
         with urllib.request.urlopen(
-            f"https://localhost:{port}/v2/health/ready", context=trusting, timeout=10
+            f"https://localhost:{port}/v2/health/ready", context=trusting, timeout=PATIENCE_S
         ) as answer:
             assert answer.status == 200
         with pytest.raises((urllib.error.URLError, OSError)):
-            urllib.request.urlopen(f"http://localhost:{port}/v2/health/ready", timeout=10)
+            urllib.request.urlopen(f"http://localhost:{port}/v2/health/ready", timeout=PATIENCE_S)
         with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
-            urllib.request.urlopen(f"https://localhost:{port}/", timeout=10)
+            urllib.request.urlopen(f"https://localhost:{port}/", timeout=PATIENCE_S)
 
 
 def test_tritonclient_calls_by_tls(mutual: ThreadSidecar, ours: Authority) -> None:
@@ -271,7 +281,7 @@ def test_an_operator_sees_a_renewal_that_failed_and_when_the_certificate_ends(
 
         def scraped() -> dict[str, float]:
             address = f"https://localhost:{sidecar.sidecar.http_port}/metrics"
-            with urllib.request.urlopen(address, context=trusting, timeout=10) as answer:
+            with urllib.request.urlopen(address, context=trusting, timeout=PATIENCE_S) as answer:
                 lines = answer.read().decode().splitlines()
             return {
                 line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[0] != "#"

@@ -48,7 +48,7 @@ def sidecar(folder: Path) -> Iterator[ThreadSidecar]:
 def ask(channel: grpc.Channel, path: str, request: Message, response: type, token: str | None) -> Message:
     """Call with a token."""
     metadata = [("authorization", f"Bearer {token}")] if token else []
-    return stub(channel, path, response)(request, metadata=metadata, timeout=10)
+    return stub(channel, path, response)(request, metadata=metadata, timeout=60)
 
 
 CALLS = {
@@ -101,10 +101,10 @@ def test_nothing_of_a_call_is_read_before_its_token(sidecar: ThreadSidecar) -> N
     """Bytes that are no message, and a stream that sends nothing, are refused for the token, not for that."""
     with grpc.insecure_channel(sidecar.unix) as channel:
         with pytest.raises(grpc.RpcError, match="no token came"):
-            channel.unary_unary(PREDICTING)(b"\xff", timeout=10)
+            channel.unary_unary(PREDICTING)(b"\xff", timeout=60)
         silent: queue.SimpleQueue[None] = queue.SimpleQueue()
         with pytest.raises(grpc.RpcError, match="no token came"):
-            next(channel.stream_stream(STREAMING)(iter(silent.get, None), timeout=10))
+            next(channel.stream_stream(STREAMING)(iter(silent.get, None), timeout=60))
         silent.put(None)
 
 
@@ -150,7 +150,7 @@ def test_a_token_never_reaches_the_log(folder: Path) -> None:
         folder / "models", "--config", str(config), "--log-level", "DEBUG", wait=False
     ) as sidecar:
         with grpc.insecure_channel(sidecar.target) as channel:
-            grpc.channel_ready_future(channel).result(30)
+            grpc.channel_ready_future(channel).result(60)
             for token in (PREDICT, CONTROL, OTHER, OTHER[:-1]):
                 assert all(token not in outcome(channel, name, token)[1] for name in CALLS)
         (folder / "predict").write_text(f"{PREDICT}\nshort-secret\n")

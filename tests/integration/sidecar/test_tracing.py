@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 from onnx_files import score_model
-from sidecars import ThreadSidecar, eventually, put, stub, thread_sidecar
+from sidecars import PATIENCE_S, ThreadSidecar, eventually, put, stub, thread_sidecar
 from tickserve.v1 import predictor_pb2 as wire
 
 from inference_server.rpc.open_inference import oip
@@ -31,6 +31,11 @@ ROW = np.array([[1, 2, 3]], dtype="<f4").tobytes()
 ERROR = 2
 
 
+def traced(collector: "Collector", **options: float) -> TracingOptions:
+    """Have traces sent to this collector, however long it takes at the end."""
+    return TracingOptions(collector.endpoint, **{"flush_s": PATIENCE_S, **options})
+
+
 class Collector(otlp_grpc.TraceServiceServicer):
     """Takes spans as an OpenTelemetry collector does, and keeps them. `gate` closed: it hangs."""
 
@@ -44,7 +49,7 @@ class Collector(otlp_grpc.TraceServiceServicer):
     def Export(self, request, context):  # noqa: N802 - the RPC's name
         """Keep the spans."""
         self.asked.set()
-        self.gate.wait(30)
+        self.gate.wait(PATIENCE_S)
         for group in request.resource_spans:
             self.resources.append(attributes(group.resource))
             for scope in group.scope_spans:
@@ -89,7 +94,7 @@ def predict(sidecar: ThreadSidecar, *parts: wire.PredictPart, metadata=SAMPLED) 
     """Ask by the sidecar's Unix socket."""
     with grpc.insecure_channel(sidecar.unix) as channel:
         request = wire.PredictRequest(parts=parts or [part()])
-        return stub(channel, "Predict", wire.PredictResponse)(request, timeout=10, metadata=metadata)
+        return stub(channel, "Predict", wire.PredictResponse)(request, timeout=PATIENCE_S, metadata=metadata)
 
 
 def part(**fields) -> wire.PredictPart:
@@ -101,7 +106,7 @@ def test_the_callers_trace_goes_on_with_a_span_for_the_rpc_and_for_each_call(
     collector: Collector, models: Path
 ) -> None:
     """The RPC's span is the caller's child and has one for each part, with model, version, digest, times."""
-    with thread_sidecar(models, tracing=TracingOptions(collector.endpoint)) as sidecar:
+    with thread_sidecar(models, tracing=traced(collector)) as sidecar:
         answered = predict(
             sidecar, part(), part(features=ROW * 2, rows=2), part(version=9), part(model="made up")
         )
@@ -155,7 +160,7 @@ def test_a_trace_that_cannot_be_read_costs_nothing_and_fills_no_log(
     collector: Collector, models: Path, caplog: pytest.LogCaptureFixture, metadata: tuple[tuple[str, str]]
 ) -> None:
     """The call is answered and traced, and not a word of what the caller sent is in the log or in a span."""
-    with thread_sidecar(models, tracing=TracingOptions(collector.endpoint, sample_ratio=1)) as sidecar:
+    with thread_sidecar(models, tracing=traced(collector, sample_ratio=1)) as sidecar:
         assert predict(sidecar, metadata=metadata).parts[0].status.code == 0
     assert collector.named("tickserve.v1.Predictor/Predict")
     assert b"made-up" not in b"".join(span.SerializeToString() for span in collector.spans)
@@ -166,16 +171,16 @@ def test_a_trace_that_cannot_be_read_costs_nothing_and_fills_no_log(
 def test_an_rpc_that_fails_says_so_in_its_span(collector: Collector, models: Path) -> None:
     """The span has the gRPC status; it is an error where the server is to blame, not where the caller is."""
     with (
-        thread_sidecar(models, tracing=TracingOptions(collector.endpoint)) as sidecar,
+        thread_sidecar(models, tracing=traced(collector)) as sidecar,
         grpc.insecure_channel(sidecar.unix) as channel,
     ):
         infer = stub(channel, "/inference.GRPCInferenceService/ModelInfer", oip.ModelInferResponse)
         with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
-            infer(oip.ModelInferRequest(model_name="none"), timeout=10, metadata=SAMPLED)
+            infer(oip.ModelInferRequest(model_name="none"), timeout=PATIENCE_S, metadata=SAMPLED)
         put(models / "broken.onnx", b"no model")
         sidecar.settle()
         with pytest.raises(grpc.RpcError, match="UNAVAILABLE"):
-            infer(oip.ModelInferRequest(model_name="broken"), timeout=10, metadata=SAMPLED)
+            infer(oip.ModelInferRequest(model_name="broken"), timeout=PATIENCE_S, metadata=SAMPLED)
     rpcs = collector.named("inference.GRPCInferenceService/ModelInfer")
     told = {attributes(span)["rpc.grpc.status_code"]: span for span in rpcs}
     assert set(told) == {5, 14}
@@ -191,7 +196,7 @@ def test_each_message_of_a_stream_is_a_trace_of_its_own_with_a_link(
     collector: Collector, models: Path
 ) -> None:
     """A stream's span continues the caller's trace; it may last a day, so its messages are linked to it."""
-    options = TracingOptions(collector.endpoint, sample_ratio=1.0)
+    options = traced(collector, sample_ratio=1.0)
     with (
         thread_sidecar(models, tracing=options) as sidecar,
         grpc.insecure_channel(sidecar.unix) as channel,
@@ -201,7 +206,7 @@ def test_each_message_of_a_stream_is_a_trace_of_its_own_with_a_link(
             wire.PredictRequest(id="a", parts=[part()]),
             wire.PredictRequest(id="b" * 300, parts=[part()]),  # too long an id: an error in-band
         ]
-        assert len(list(predict_stream(iter(requests), timeout=10, metadata=SAMPLED))) == 2
+        assert len(list(predict_stream(iter(requests), timeout=PATIENCE_S, metadata=SAMPLED))) == 2
         infer = oip.ModelInferRequest(model_name="momentum", raw_input_contents=[ROW])
         infer.inputs.add(name="features", datatype="FP32", shape=(1, 3))
         stream_infer = stub(
@@ -210,7 +215,7 @@ def test_each_message_of_a_stream_is_a_trace_of_its_own_with_a_link(
             oip.ModelStreamInferResponse,
             kind="stream_stream",
         )
-        assert len(list(stream_infer(iter([infer, infer]), timeout=10, metadata=SAMPLED))) == 2
+        assert len(list(stream_infer(iter([infer, infer]), timeout=PATIENCE_S, metadata=SAMPLED))) == 2
     ours, standard = sorted(collector.of_caller(), key=lambda span: span.name, reverse=True)
     assert (ours.name, standard.name) == (
         "tickserve.v1.Predictor/PredictStream",
@@ -232,11 +237,11 @@ def test_each_message_of_a_stream_is_a_trace_of_its_own_with_a_link(
 
 def test_the_messages_of_a_stream_that_is_not_sampled_may_be(collector: Collector, models: Path) -> None:
     """Whoever opened the stream without a sampled trace decides of the stream alone, not of its day."""
-    options = TracingOptions(collector.endpoint, sample_ratio=1.0)
+    options = traced(collector, sample_ratio=1.0)
     with thread_sidecar(models, tracing=options) as sidecar, grpc.insecure_channel(sidecar.unix) as channel:
         predict_stream = stub(channel, "PredictStream", wire.PredictResponse, kind="stream_stream")
         request = wire.PredictRequest(parts=[part()])
-        assert len(list(predict_stream(iter([request]), timeout=10, metadata=NOT_SAMPLED))) == 1
+        assert len(list(predict_stream(iter([request]), timeout=PATIENCE_S, metadata=NOT_SAMPLED))) == 1
     names = sorted(span.name for span in collector.spans)
     assert names == ["momentum", "tickserve.v1.Predictor/PredictStream message"]
 
@@ -256,7 +261,7 @@ def test_who_is_traced(
     collector: Collector, models: Path, ratio: float, metadata: tuple, expected: int
 ) -> None:
     """A caller's own decision wins; for those that bring none, or nonsense (D16), the ratio decides."""
-    with thread_sidecar(models, tracing=TracingOptions(collector.endpoint, sample_ratio=ratio)) as sidecar:
+    with thread_sidecar(models, tracing=traced(collector, sample_ratio=ratio)) as sidecar:
         predict(sidecar, metadata=metadata)
     assert len(collector.spans) == expected
 
@@ -268,7 +273,7 @@ def test_a_sampler_that_does_not_ask_callers(
     """With the standard variables an operator can take the decision from callers, whatever they send."""
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "traceidratio")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", argument)
-    with thread_sidecar(models, tracing=TracingOptions(collector.endpoint)) as sidecar:
+    with thread_sidecar(models, tracing=traced(collector)) as sidecar:
         predict(sidecar, metadata=NOT_SAMPLED if expected else SAMPLED)
     assert len(collector.spans) == expected
 
@@ -278,14 +283,14 @@ def test_a_collector_that_hangs_costs_no_call_and_little_of_the_end(
 ) -> None:
     """Calls are answered while the queue is full, and the end waits for the bound of the flush."""
     collector.gate.clear()
-    options = TracingOptions(collector.endpoint, flush_s=0.3)
+    options = traced(collector, flush_s=0.3)
     with thread_sidecar(models, tracing=options) as sidecar, grpc.insecure_channel(sidecar.unix) as channel:
         ask = stub(channel, "Predict", wire.PredictResponse)
         for _ in range(1500):  # more than are queued: two spans each, 2048 in the queue, 512 under way
-            ask(wire.PredictRequest(parts=[part()]), timeout=10, metadata=SAMPLED)
-        assert collector.asked.wait(10)
+            ask(wire.PredictRequest(parts=[part()]), timeout=PATIENCE_S, metadata=SAMPLED)
+        assert collector.asked.wait(PATIENCE_S)
         ended = time.monotonic()
-    assert time.monotonic() - ended < 5
+    assert time.monotonic() - ended < PATIENCE_S / 2
     assert collector.spans == []
 
 
@@ -298,12 +303,12 @@ def test_a_collector_that_is_not_there_costs_nothing(models: Path) -> None:
             for _ in range(20):
                 assert predict(sidecar).parts[0].status.code == 0
             ended = time.monotonic()
-        assert time.monotonic() - ended < 5
+        assert time.monotonic() - ended < PATIENCE_S / 2
 
 
 def test_spans_are_sent_before_the_end(collector: Collector, models: Path) -> None:
     """What was queued when the sidecar stops is sent, although the next batch is seconds away."""
-    with thread_sidecar(models, tracing=TracingOptions(collector.endpoint)) as sidecar:
+    with thread_sidecar(models, tracing=traced(collector)) as sidecar:
         predict(sidecar)
         assert collector.spans == []
     eventually(lambda: len(collector.spans) == 2, "both spans")

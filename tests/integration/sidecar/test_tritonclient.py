@@ -21,7 +21,7 @@ ROWS = np.array([[1, 2, 3], [4, 5, 6]], dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
-def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadSidecar]:
+def sidecar(tmp_path_factory: pytest.TempPathFactory, served_transport: str) -> Iterator[ThreadSidecar]:
     """Serve a model with a contract and one without."""
     models = tmp_path_factory.mktemp("models")
     put(models / "momentum.onnx", score_model("momentum", model_version=7, contract=None))
@@ -112,10 +112,10 @@ def test_a_timeout_of_0_is_no_limit_and_a_text_is_none(sidecar: ThreadSidecar) -
     request.parameters["timeout"].int64_param = 0
     with grpc.insecure_channel(sidecar.unix) as channel:
         call = stub(channel, "/inference.GRPCInferenceService/ModelInfer", ours.ModelInferResponse)
-        assert call(request, timeout=5).model_name == "plain"
+        assert call(request, timeout=60).model_name == "plain"
         request.parameters["timeout"].string_param = "soon"
         with pytest.raises(grpc.RpcError, match="expected int64_param or uint64_param, came string_param"):
-            call(request, timeout=5)
+            call(request, timeout=60)
 
 
 def test_a_stream_keeps_order_and_survives_an_error(client: triton.InferenceServerClient) -> None:
@@ -125,7 +125,7 @@ def test_a_stream_keeps_order_and_survives_an_error(client: triton.InferenceServ
     client.async_stream_infer("plain", [features()], request_id="a")
     client.async_stream_infer("nobody", [features()], request_id="b")
     client.async_stream_infer("plain", [features(ROWS + 1)], request_id="c")
-    first, second, third = (answers.get(timeout=10) for _ in range(3))
+    first, second, third = (answers.get(timeout=60) for _ in range(3))
     client.stop_stream()
     assert (first[0].get_response().id, third[0].get_response().id) == ("a", "c")
     assert second[0] is None
@@ -214,7 +214,7 @@ def test_the_contract_travels_in_the_metadata(sidecar: ThreadSidecar) -> None:
     """Digest, contract hash and the contract itself are properties of the model."""
     with grpc.insecure_channel(sidecar.unix) as channel:
         call = stub(channel, "/inference.GRPCInferenceService/ModelMetadata", ours.ModelMetadataResponse)
-        properties = call(ours.ModelMetadataRequest(name="momentum"), timeout=5).properties
+        properties = call(ours.ModelMetadataRequest(name="momentum"), timeout=60).properties
         assert Contract.from_json(properties["contract"]).hash == properties["contract_hash"]
         assert len(properties["digest"]) == 64
-        assert set(call(ours.ModelMetadataRequest(name="plain"), timeout=5).properties) == {"digest"}
+        assert set(call(ours.ModelMetadataRequest(name="plain"), timeout=60).properties) == {"digest"}

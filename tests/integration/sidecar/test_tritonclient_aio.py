@@ -22,7 +22,7 @@ Use = Callable[[triton.InferenceServerClient], Awaitable[None]]
 
 
 @pytest.fixture(scope="module")
-def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadSidecar]:
+def sidecar(tmp_path_factory: pytest.TempPathFactory, served_transport: str) -> Iterator[ThreadSidecar]:
     """Serve a quick model and one that does not end."""
     models = tmp_path_factory.mktemp("models")
     put(models / "plain.onnx", score_model(None))

@@ -18,7 +18,7 @@ SUMS = [[6], [15]]
 
 
 @pytest.fixture(scope="module")
-def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadSidecar]:
+def sidecar(tmp_path_factory: pytest.TempPathFactory, served_transport: str) -> Iterator[ThreadSidecar]:
     """Serve a quick model, one of many tensors, and one that does not end."""
     models = tmp_path_factory.mktemp("models")
     put(models / "plain.onnx", score_model(None))
@@ -56,7 +56,7 @@ class Answers:
 
     def take(self) -> tuple[Any, Any]:
         """The next result and error."""
-        return self._queue.get(timeout=30)
+        return self._queue.get(timeout=60)
 
 
 def test_many_calls_at_once_each_get_their_own_answer(client: triton.InferenceServerClient) -> None:
@@ -153,7 +153,7 @@ def test_an_error_on_a_stream_names_its_request(client: triton.InferenceServerCl
         service_pb2.ModelInferRequest(id="a", model_name="nobody", model_version="3"),
         service_pb2.ModelInferRequest(id="b", model_name="plain"),
     ]
-    responses = list(client._client_stub.ModelStreamInfer(iter(requests), timeout=10))
+    responses = list(client._client_stub.ModelStreamInfer(iter(requests), timeout=60))
     told = [
         (each.infer_response.id, each.infer_response.model_name, each.infer_response.model_version)
         for each in responses

@@ -11,7 +11,7 @@ from fake_sidecar import FakeModel, FakeSidecar
 from rich.console import Console
 from typer.testing import CliRunner
 
-from strategy_client.cli import app
+from strategy_client.commands.command_line import app
 from strategy_client.commands.findings import Finding, ModelFinding, Report
 from strategy_client.configuration import EmissionConfig, Problem, StrategyConfig
 from strategy_client.features import FeatureSet

@@ -4,7 +4,7 @@ import pytest
 from databases import postgresql, sqlite
 from typer.testing import CliRunner
 
-from strategy_client.cli import app
+from strategy_client.commands.command_line import app
 from strategy_client.store import open_store
 from strategy_client.store.table import TABLE
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from strategy_client.cli import app
+from strategy_client.commands.command_line import app
 from strategy_client.factory import ALPHA_PANDA, BUILT_IN, StrategyFactory
 from strategy_client.processors.classifier import ClassifierOptions
 from strategy_client.processors.mean_reversion import ELSEWHERE, MeanReversionOptions

@@ -18,7 +18,7 @@ from strategy_client.store.database_url import open_database
 from strategy_client.store.section import MAX_BYTES
 from strategy_client.store.table import TABLE
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

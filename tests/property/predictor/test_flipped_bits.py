@@ -6,7 +6,7 @@ from fixtures_ticks import tick
 from google.protobuf.message import DecodeError
 from tickserve.v1 import predictor_pb2 as pb
 
-from strategy_client.bindings import Bound
+from strategy_client.binding import Bound
 from strategy_client.events import Reason, SignalResult
 from strategy_client.executor import find_problem
 from strategy_client.factory import StrategyFactory

@@ -1,6 +1,7 @@
 """What holds for a history whatever ticks come, and whoever follows it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 from fixtures_ticks import tick
@@ -51,6 +52,18 @@ class Touchy:
         self._told.append(price)
 
 
+@dataclass(frozen=True)
+class TouchyDefinition:
+    """What it is started from."""
+
+    limit: float
+    window: int = 1
+
+    def stream(self) -> Touchy:
+        """Start one."""
+        return Touchy([], self.limit)
+
+
 @given(PRICES, st.integers(1, 10), st.sets(st.integers(0, 29)), st.floats(0, 1_000_000))
 def test_followers_are_told_every_price_and_disturb_nobody(
     prices: Sequence[object], capacity: int, asked: set[int], limit: float
@@ -64,7 +77,7 @@ def test_followers_are_told_every_price_and_disturb_nobody(
         history.append(one)
         if second in asked:
             if one.last_price <= limit and all(each.last_price <= limit for each in history):
-                history.follow("touchy", lambda: Touchy([], limit))
+                history.follow(TouchyDefinition(limit))
             if first_asked is None:
                 first_asked = [float(each.last_price) for each in history][:-1]
             history.feature("return_2")

@@ -131,7 +131,9 @@ def test_a_segment_that_is_removed_is_found(log):
     start = log.with_name("start")
     shutil.copytree(log, start)
     (start / "audit-000001.jsonl").unlink()
-    assert findings(start) == ["missing audit-000002.jsonl: 1 segments before it are not here"]
+    assert findings(start) == ["missing audit-000002.jsonl: the segment before it is not here"]
+    (start / "audit-000002.jsonl").unlink()
+    assert findings(start)[0] == "missing audit-000003.jsonl: 2 segments before it are not here"
     last = max(log.glob("*.jsonl"))
     last.unlink()
     assert any("it has no end" in each for each in findings(log))

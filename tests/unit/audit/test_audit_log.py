@@ -1,9 +1,10 @@
 """The audit log as it is written."""
 
+import errno
+import itertools
 import json
 import os
 import stat
-import threading
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -21,8 +22,9 @@ from fixtures_audit import (
     walk_ticks,
     write_log,
 )
+from own_threads import own_threads
 
-from strategy_client.audit import AuditLog, AuditOptions
+from strategy_client.audit import AuditLog, AuditOptions, writer
 from strategy_client.audit.decoder import Decoder
 from strategy_client.audit.folder import AuditError
 from strategy_client.audit.lineup import read_config
@@ -188,6 +190,35 @@ def test_metadata_that_is_no_json_is_written_all_the_same(tmp_path):
     assert findings(tmp_path) == []
 
 
+def nested(depth: int) -> list:
+    """Return lists in lists."""
+    value: list = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {1: "a", "1": "b"},
+        {"x": {None: 1, "null": 2}},
+        {"x": ({True: 1, "true": 2},)},
+        *({"deep": nested(depth)} for depth in (40, 60, 300, 3_000)),
+    ],
+    ids=itertools.count(),
+)
+def test_metadata_that_json_would_make_unreadable_is_written_to_be_read(tmp_path, more):
+    """Two keys of one name, and lists without end, cost a detail of the metadata and not the line."""
+    with AuditLog(tmp_path, executors(), options=QUICK) as log:
+        log.took(ProcessedTick(0, walk_ticks(1)[0], [answered("HOLD", kept=1, more=more)], 0))
+    (record,) = records(tmp_path, "tick")
+    assert record["said"]["s"]["more"]["kept"] == 1
+    assert list(record["said"]["s"]["more"]["more"]) == list(dict.fromkeys(map(str, more)))
+    assert findings(tmp_path) == []
+    assert log.counts.dropped == 0
+
+
 def test_a_record_that_cannot_be_written_is_a_gap(tmp_path, caplog):
     """What even the encoder cannot take is told as a gap with its index, and the next record is written."""
     broken = NoSignal("s", 1, walk_ticks(1)[0].timestamp, Reason.HOLD, "", 5)  # type: ignore[arg-type]
@@ -298,9 +329,10 @@ def test_files_are_for_their_owner_and_group_alone(tmp_path):
 def test_a_folder_that_cannot_be_written_is_an_error_before_the_first_tick(tmp_path):
     """Entering fails, and leaves no thread and no lock behind."""
     (tmp_path / "file").write_text("")
+    before = own_threads()
     with pytest.raises(OSError):
         AuditLog(tmp_path / "file" / "log", executors()).__enter__()
-    assert not any(thread.name == "tickserve-audit" for thread in threading.enumerate())
+    assert own_threads() - before == set()
 
 
 def test_a_restart_appends_a_segment_in_the_same_chain(tmp_path):
@@ -358,7 +390,7 @@ def test_the_disk_is_waited_for_every_sync_ms(tmp_path, monkeypatch):
 
 def test_what_learned_strategies_are_bound_to_is_told_when_it_changes(tmp_path):
     """Bindings are written as records of their own, once each."""
-    from strategy_client.bindings import Bound, Unbound
+    from strategy_client.binding import Bound, Unbound
 
     class Bindings:
         all = {"s": Unbound(Reason.MODEL_NOT_FOUND, "there is none")}  # noqa: RUF012
@@ -381,3 +413,87 @@ def test_a_bound_that_cannot_be_one_is_refused(wrong):
     """The option and what was expected are named."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         AuditOptions(**wrong)
+
+
+def test_a_restart_behind_an_empty_segment_goes_on_in_the_chain_before_it(tmp_path):
+    """A process that was killed before its first line leaves a file that is empty, and unchains nothing."""
+    write_log(tmp_path, 3)
+    (tmp_path / "audit-000002.jsonl").touch()
+    write_log(tmp_path, 3)
+    first, second = records(tmp_path, "segment")
+    assert (first["segment"], second["segment"]) == (1, 3)
+    assert second["previous"]["segment"] == 1
+    assert findings(tmp_path) == ["missing audit-000002.jsonl: it is empty"]
+    cut_off = tmp_path / "audit-000001.jsonl"
+    cut_off.write_bytes(b"".join(cut_off.read_bytes().splitlines(keepends=True)[:-1]))
+    assert any(each.startswith("missing audit-000001.jsonl: it has no end") for each in findings(tmp_path))
+
+
+def test_a_start_that_fails_leaves_no_segment_behind(tmp_path):
+    """A log that could not be begun is not told to be missing something by every later look at it."""
+    for _ in range(3):
+        with pytest.raises(OSError, match=f"are to be kept free: '{tmp_path}'"):
+            AuditLog(tmp_path, executors(), options=AuditOptions(keep_free_bytes=1 << 60)).__enter__()
+    assert list(tmp_path.glob("audit-*")) == []
+    write_log(tmp_path, 3)
+    assert findings(tmp_path) == []
+
+
+def test_a_segment_whose_name_the_disk_did_not_take_is_not_begun_again(tmp_path, monkeypatch):
+    """The next try takes the next number: the file of the last one is there, and would be in the way."""
+    real, failing = writer.sync_folder, [OSError(errno.EIO, "of the disk")]
+
+    def sync_folder(folder):
+        if len(list(folder.glob("audit-*"))) > 1 and failing:
+            raise failing.pop()
+        real(folder)
+
+    monkeypatch.setattr(writer, "sync_folder", sync_folder)
+    line_up = executors()
+    with AuditLog(tmp_path, line_up, options=AuditOptions(segment_bytes=8_000)) as log:
+        for each in processed(line_up, walk_ticks(60)):
+            log.took(each)
+        wait_until(lambda: len(records(tmp_path, "tick")) == 60)
+    assert failing == []
+    assert log.counts.failures == 1
+    assert [record["tick"] for record in records(tmp_path, "tick")] == list(range(60))
+    assert findings(tmp_path) == ["missing audit-000002.jsonl: it is empty"]
+
+
+def test_a_record_that_is_longer_than_a_line_may_be_is_a_gap(tmp_path, monkeypatch, caplog):
+    """What a reader would not take into memory is not written."""
+    monkeypatch.setattr(writer, "MAX_BODY_BYTES", 5_000)
+    line_up = executors()
+    given = processed(line_up, walk_ticks(3))
+    long = ProcessedTick(1, given[1].tick, [answered("HOLD", long="x" * 6_000)], 0)
+    with AuditLog(tmp_path, line_up, options=QUICK) as log:
+        log.took(given[0])
+        log.took(long)
+        log.took(given[2])
+    (gap,) = records(tmp_path, "gap")
+    assert (gap["gap"], gap["first"], gap["last"]) == (1, 1, 1)
+    assert "expected up to 5,000" in caplog.text
+    assert [record["tick"] for record in records(tmp_path, "tick")] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"model": "no name/"},
+        {"version": "1"},
+        {"digest": None},
+        {"contract_hash": 5},
+        {"confidence_threshold": [1]},
+        {"features": {1: 0.5}},
+    ],
+    ids=str,
+)
+def test_metadata_that_only_looks_like_an_answer_is_written_as_it_is(tmp_path, wrong):
+    """A user's own processor may put anything under these names, and its log can be read all the same."""
+    given = answered("HOLD", **{**MODEL, "features": {"a": 0.5}, "probabilities": {"0": 1.0}, **wrong})
+    with AuditLog(tmp_path, executors(), options=QUICK) as log:
+        log.took(ProcessedTick(0, walk_ticks(1)[0], [given], 0))
+    (record,) = records(tmp_path, "tick")
+    assert "digest" in record["said"]["s"]["more"]
+    assert records(tmp_path, "model") == []
+    assert log.counts.dropped == 0

@@ -206,7 +206,7 @@ def test_a_log_that_was_cut_off_or_begins_late_is_verified_as_far_as_it_goes(tmp
     assert verdict.code == UNVERIFIED
     assert verdict.differences == []
     assert {each.text.split(":")[0] for each in verdict.findings} == {
-        "1 segments before it are not here",
+        "the segment before it is not here",
         "torn end",
         "it has no end",
     }
@@ -308,4 +308,6 @@ def test_a_traditional_strategys_reason_that_no_tick_gives_is_a_difference(tmp_p
     verdict = verify(tmp_path)
     assert verdict.difference_count > 0
     assert {each.recorded for each in verdict.differences} == {"DEADLINE_EXCEEDED"}
+    assert verdict.outcomes.differs == verdict.difference_count
+    assert verdict.outcomes.verified == 40 - verdict.difference_count
     assert verdict.outcomes.of_the_moment == 0

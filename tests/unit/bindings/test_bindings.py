@@ -8,7 +8,8 @@ from fake_sidecar import FakeModel, FakeSidecar
 from sidecars import eventually
 from tickserve.v1 import predictor_pb2 as pb
 
-from strategy_client.bindings import Bindings, Bound, Unbound, Wanted
+from strategy_client.binding import Bound, Unbound, Wanted
+from strategy_client.bindings import Bindings
 from strategy_client.events import Reason
 from strategy_client.features import FeatureSet
 from strategy_client.predictor.backoff import Backoff, BackoffOptions

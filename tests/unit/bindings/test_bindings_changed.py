@@ -9,7 +9,8 @@ import pytest
 from fixtures_runner import contract, description
 from sidecars import eventually
 
-from strategy_client.bindings import MAX_DOUBTED, Bindings, Bound, Unbound, Wanted
+from strategy_client.binding import Bound, Unbound, Wanted
+from strategy_client.bindings import MAX_DOUBTED, Bindings
 from strategy_client.events import Reason
 from strategy_client.features import FeatureSet
 from strategy_client.predictor.backoff import Backoff, BackoffOptions
@@ -40,7 +41,7 @@ class Sidecar:
     def describe(self, models: Sequence[str]) -> Description:
         """Say what is served."""
         self.looks.append(list(models))
-        self.let_go.wait(30)
+        self.let_go.wait(60)
         if self.gone:
             raise SidecarUnavailableError(Reason.UNAVAILABLE, "gone")
         (version,) = description(contract()).models["m"].versions
@@ -74,6 +75,12 @@ def test_a_change_keeps_the_bindings_of_what_stays(sidecar: Sidecar) -> None:
     bindings.change([wanted("a", features=FeatureSet(FEATURES.names))])
     assert bindings.of("a") is before
     assert list(bindings.all) == ["a"]
+    bindings.refresh()
+    assert bindings.of("a") is before
+    bindings.change([wanted("a", features=OTHER)])
+    asks_another = bindings.of("a")
+    assert isinstance(asks_another, Unbound)
+    assert asks_another.reason is Reason.CONTRACT_MISMATCH
 
 
 def test_a_new_strategy_of_a_known_model_is_bound_at_once(sidecar: Sidecar) -> None:
@@ -101,6 +108,16 @@ def test_a_new_strategy_of_a_new_model_is_bound_soon(sidecar: Sidecar) -> None:
     bindings.close()
 
 
+def test_a_strategy_that_joins_bound_ones_is_bound_soon(sidecar: Sidecar) -> None:
+    """Nobody waits for the next look of now and then when a model is new to the line-up."""
+    sidecar.models = ("m", "n")
+    bindings = sidecar.bindings(wanted("a"), look_again_s=3_600)
+    bindings.start()
+    bindings.change([wanted("a"), wanted("new", "n")])
+    eventually(lambda: digest_of(bindings, "new") == "d4", "it is bound")
+    bindings.close()
+
+
 def test_a_change_does_not_wait_for_the_sidecar(sidecar: Sidecar) -> None:
     """The tick loop changes its line-up while the sidecar takes its time to answer; both come out right."""
     bindings = sidecar.bindings(wanted("a"))
@@ -125,7 +142,7 @@ def test_a_strategy_that_is_not_known_yet_is_not_bound(sidecar: Sidecar) -> None
 
 def test_another_version_is_looked_at_once(sidecar: Sidecar) -> None:
     """H5: an answer by other bytes renews the bindings, once for each version until a binding changes."""
-    bindings = sidecar.bindings(wanted("a"))
+    bindings = sidecar.bindings(wanted("a"), look_again_s=3_600)
     bindings.start()
     sidecar.digest = "d5"
     bindings.saw("m", 5, "d5")
@@ -166,7 +183,9 @@ def test_bindings_are_looked_at_now_and_then(sidecar: Sidecar) -> None:
     bindings.close()
 
 
-def test_a_sidecar_that_is_gone_unbinds_nothing_and_binds_nothing(sidecar: Sidecar) -> None:
+def test_a_sidecar_that_is_gone_unbinds_nothing_and_binds_nothing(
+    sidecar: Sidecar, caplog: pytest.LogCaptureFixture
+) -> None:
     """What is bound stays bound, also over a change; what is new says why it is not."""
     bindings = sidecar.bindings(wanted("a"))
     bindings.refresh()
@@ -177,6 +196,41 @@ def test_a_sidecar_that_is_gone_unbinds_nothing_and_binds_nothing(sidecar: Sidec
     binding = bindings.of("new")
     assert isinstance(binding, Unbound)
     assert binding.detail == "gone"
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_a_model_that_never_comes_delays_no_other(sidecar: Sidecar) -> None:
+    """H5: where the pauses have grown long for one strategy, a doubt and each change begin them anew."""
+    told: list[Description] = []
+
+    def describe(models: Sequence[str]) -> Description:
+        told.append(sidecar.describe(models))
+        return told[-1]
+
+    pauses = Backoff(BackoffOptions(first_ms=1, longest_ms=3_600_000, factor=3_600_000))
+    bindings = Bindings([wanted("a"), wanted("never", "n")], describe, pauses)
+    bindings.start()
+    eventually(lambda: len(told) == 2, "the pauses have grown to an hour")
+    sidecar.digest = "d5"
+    bindings.saw("m", 5, "d5")
+    eventually(lambda: digest_of(bindings) == "d5", "the new version is bound")
+    eventually(lambda: len(told) == 4, "what has changed is looked at again soon")
+    sidecar.models = ()
+    bindings.doubt()
+    eventually(lambda: len(told) == 6, "what has gone is looked for again soon")
+    assert digest_of(bindings) == ""
+    bindings.close()
+
+
+def test_doubts_are_held_back(sidecar: Sidecar) -> None:
+    """Doubts that come with each tick while a model is replaced are looked into after a pause, together."""
+    pauses = Backoff(BackoffOptions(first_ms=3_600_000, longest_ms=3_600_000))
+    bindings = Bindings([wanted("a")], sidecar.describe, pauses)
+    bindings.start()
+    for _ in range(3):
+        bindings.doubt()
+    bindings.close()
+    assert len(sidecar.looks) == 1
 
 
 def test_closed_bindings_start_no_thread(sidecar: Sidecar) -> None:
@@ -185,7 +239,7 @@ def test_closed_bindings_start_no_thread(sidecar: Sidecar) -> None:
     bindings.start()
     bindings.close()
     bindings.change([wanted("a")])
-    assert not bindings._thread.is_alive()
+    assert bindings._thread.ident is None
 
 
 def test_a_contract_that_contradicts_itself_unbinds_only_its_strategies() -> None:

@@ -1,13 +1,14 @@
 """Messages as lines of files: what is too long, torn, or not there yet."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 from bus_places import RedisPlace, make_place
 from fixtures_signals import processed, signal
 
-from strategy_client.buses.line_file import MAX_LINE_BYTES, READ_BYTES, LineInbox, LineOutbox
+from strategy_client.buses.line_file import MAX_BATCH, MAX_LINE_BYTES, READ_BYTES, LineInbox, LineOutbox
 from strategy_client.buses.port import BusError, OutgoingMessage
 from strategy_client.sinks import open_fan_out
 
@@ -30,6 +31,25 @@ def test_a_line_without_an_end_is_held_to_its_bound(tmp_path: Path):
     assert [message.position for message in came] == [1, 2]
     assert MAX_LINE_BYTES < len(came[0].value) <= MAX_LINE_BYTES + READ_BYTES
     assert came[1].value == b"next"
+
+
+def test_lines_that_are_read_together_are_received_as_they_are_given(tmp_path: Path):
+    """Of many lines some are given at a time, each received when it is given, and not when it was read."""
+    file = tmp_path / "many.jsonl"
+    file.write_bytes(b"".join(b"%d\n" % number for number in range(2 * MAX_BATCH + 10)) + b"last")
+    inbox = LineInbox(file)
+    batches, before_ns = [], [time.monotonic_ns()]
+    while (batch := inbox.receive(0)) is not None:
+        batches.append(batch)
+        before_ns.append(time.monotonic_ns())
+    inbox.close()
+
+    assert [len(batch) for batch in batches] == [MAX_BATCH, MAX_BATCH, 10, 1]
+    assert [message.value for batch in batches for message in batch] == [
+        *(b"%d" % number for number in range(2 * MAX_BATCH + 10)), b"last",
+    ]  # fmt: skip
+    for batch, earliest_ns, latest_ns in zip(batches, before_ns, before_ns[1:], strict=False):
+        assert {earliest_ns <= message.received_ns <= latest_ns for message in batch} == {True}
 
 
 def test_a_file_that_is_not_there_yet_is_new_from_its_first_line(tmp_path: Path):

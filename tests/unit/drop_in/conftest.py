@@ -26,7 +26,7 @@ def make(sidecar: FakeSidecar) -> Iterator[Callable[..., Any]]:
 
     def one(create: Creator = creator("ml_momentum"), **parameters: object) -> DropInProcessor:  # noqa: B008
         chosen = {"model": "m", "endpoint": sidecar.target, "features": list(FEATURES), **parameters}
-        processor = create({"deadline_ms": 5_000, **chosen})
+        processor = create({"deadline_ms": 60_000, **chosen})
         made.append(processor)
         return processor
 

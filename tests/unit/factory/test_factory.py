@@ -116,3 +116,54 @@ def c(config): return Own(1)
 """
     with pytest.raises(ConfigurationError, match=said):
         make(tmp_path, monkeypatch, name, source)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "said"),
+    [
+        (
+            "own_call_exit",
+            "import sys\ndef c(config): sys.exit('no licence')",
+            "^parameters: SystemExit: no licence .*own_call_exit.py:2",
+        ),
+        (
+            "own_length_exit",
+            "import sys\nfrom fixtures_processors import EveryTick\nclass Own(EveryTick):\n"
+            "    def get_required_history_length(self): sys.exit(3)\ndef c(config): return Own(1)",
+            "SystemExit: 3 .*own_length_exit.py:4",
+        ),
+        (
+            "own_attribute",
+            "class Own:\n    @property\n    def process_tick(self): raise OSError('x')\n"
+            "def c(config): return Own()",
+            "^strategy_type: 'own_attribute.c' made .*: OSError: x .*own_attribute.py:3",
+        ),
+        (
+            "own_repr",
+            "class Own:\n    def __repr__(self): raise OSError('x')\ndef c(config): return Own()",
+            "^strategy_type: 'own_repr.c' made a Own: it has no process_tick, ",
+        ),
+        (
+            "own_lines_repr",
+            "class Own:\n    def __repr__(self): return 'a\\nb'\ndef c(config): return Own()",
+            "^strategy_type: 'own_lines_repr.c' made a b: it has no process_tick, ",
+        ),
+    ],
+)
+def test_own_function_that_ends_the_program_is_one_line(tmp_path, monkeypatch, name, source, said):
+    """H9: a function that calls sys.exit, or an object that cannot even be shown, is told like any other."""
+    with pytest.raises(ConfigurationError, match=said) as error:
+        make(tmp_path, monkeypatch, name, source)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_own_function_may_change_what_it_gets(tmp_path, monkeypatch):
+    """What a function does to its parameters, however deep, is no change of the configuration."""
+    parameters = {"levels": [{"at": [3, 1]}]}
+    (tmp_path / "own_changes.py").write_text(
+        "from fixtures_processors import EveryTick\n"
+        "def c(config):\n    config['levels'].pop()['at'].sort()\n    return EveryTick(1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    StrategyFactory().create_processor("own_changes.c", parameters)
+    assert parameters == {"levels": [{"at": [3, 1]}]}

@@ -5,8 +5,10 @@ import pytest
 
 from strategy_client.configuration import ConfigurationError
 from strategy_client.features import FeatureSet
+from strategy_client.features.window import SlidingMoments, sliding_moments
 
 NAMES = ["return_4", "price", "breakout_up_4", "history_length"]
+EVERY_KIND = ["price", "return_4", "volatility_4", "zscore_4", "mean_abs_return_4", "breakout_up_4"]
 PRICES = np.array([100.0, 102.0, 101.0, 104.0, 103.0, 105.0, 107.0])
 
 
@@ -71,3 +73,50 @@ def test_names_that_make_no_set(names, said):
 def test_repr_tells_the_names_and_the_window():
     """The text of a set says what it is."""
     assert repr(FeatureSet(["price", "return_3"])) == "FeatureSet(price, return_3; window 3)"
+
+
+@pytest.mark.parametrize(
+    "prices",
+    [[1e308] * 9, [1e308, 1.0] * 9, [1e308, 1.7e308] * 9, [5e-324, 1e308] * 9, [1e154, 1.0, 3.0] * 6],
+    ids=["equal", "far apart", "near the end", "from the least", "squares"],
+)
+def test_prices_beyond_what_a_float_squares_are_told_as_such_without_a_warning(prices):
+    """What no float holds is inf or NaN in both forms, bit for bit; no distance of 0 is made of it.
+
+    Warnings of numpy are errors here.
+    """
+    features = FeatureSet(EVERY_KIND)
+    stream = features.stream()
+    rows = []
+    for price in prices:
+        stream.update(price)
+        rows.append(stream.row())
+    batch = features.matrix(np.array(prices))
+    assert batch.tobytes() == np.array(rows).tobytes()
+    scores = batch[features.first_valid_row :, EVERY_KIND.index("zscore_4")]
+    if len(set(prices)) == 1:
+        assert (scores == 0.0).all()
+    else:
+        assert not (scores == 0.0).any()
+
+
+def test_a_price_beyond_a_floats_square_leaves_no_trace_behind_its_window():
+    """Once it has left the window, the values are those of a series that never had it."""
+    features = FeatureSet(EVERY_KIND)
+    plain = 100.0 + np.arange(20.0) % 3
+    odd = plain.copy()
+    odd[5] = 1e308
+    after = 5 + features.window
+    assert features.matrix(odd)[after:].tobytes() == features.matrix(plain)[after:].tobytes()
+
+
+def test_moments_of_values_whose_distance_is_beyond_a_float_have_no_deviation():
+    """Values of both signs may be further apart than any float; the square is none then in either form."""
+    values = np.array([-1.7e308, 1.7e308] * 5)
+    moments = SlidingMoments(4)
+    streamed = []
+    for value in values.tolist():
+        moments.push(value)
+        streamed.append(moments.value())
+    np.testing.assert_array_equal(np.array(streamed).T, np.array(sliding_moments(values, 4)))
+    assert np.isnan(np.array(streamed)[:, 2]).all()

@@ -4,7 +4,7 @@ import pytest
 from fixtures_ticks import tick, ticks
 
 from strategy_client.features import FeatureSet, feature_by_name
-from strategy_client.history import History, follow
+from strategy_client.history import Following, History, follow
 
 
 def filled(capacity, prices):
@@ -58,11 +58,11 @@ def test_a_feature_is_followed_once():
     """Whoever asks for a feature gets the one stream that follows it: its cost is paid once a tick."""
     history = filled(10, [100, 101])
     feature = feature_by_name("zscore_2")
-    first = history.follow("zscore_2", feature.stream)
-    assert history.follow("zscore_2", feature.stream) is first
-    history.feature("zscore_2")
-    history.follow(("price", "zscore_2"), FeatureSet(["price", "zscore_2"]).stream)
-    assert repr(history) == "History(2 of 10 ticks, 2 followers)"
+    first = history.follow(feature)
+    assert history.follow(feature_by_name("zscore_2")) is first
+    assert history.follow(feature_by_name("zscore_3")) is not first
+    history.follow(FeatureSet(["price", "zscore_2"]))
+    assert repr(history) == "History(2 of 10 ticks, 3 followers)"
 
 
 def test_a_follower_that_raises_is_let_go(caplog):
@@ -80,6 +80,23 @@ def test_a_follower_that_raises_is_let_go(caplog):
     assert history.feature("fixtures_features:Touchy") == 104
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit()], ids=["exit", "generator"])
+def test_a_follower_that_would_end_the_program_is_let_go(error):
+    """H8: what a user's feature raises need be no ordinary exception; Ctrl-C alone is passed on."""
+
+    class Leaving:
+        def update(self, price):
+            raise raised
+
+    history, raised = filled(3, [100, 101]), error
+    history._followers["leaving"] = Leaving()
+    history.append(tick(102))
+    assert repr(history) == "History(3 of 3 ticks, 0 followers)"
+    history._followers["leaving"], raised = Leaving(), KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        history.append(tick(103))
+
+
 class Told:
     """Keeps what it is told."""
 
@@ -92,11 +109,37 @@ class Told:
 
 def test_follow_tells_the_window_of_a_plain_list():
     """Of a list, however long, a stream is told the window's ticks and no other."""
-    assert follow(ticks(range(1, 100)), "told", Told, 3).prices == [97.0, 98.0, 99.0]
+
+    class Definition:
+        window = 3
+        stream = Told
+
+    assert follow(ticks(range(1, 100)), Definition()).prices == [97.0, 98.0, 99.0]
 
 
 def test_follow_takes_a_plain_list_as_well():
     """On a list the stream is made on the fly over the window's ticks, and stands at the last of them."""
     plain = ticks([90, 100, 101, 104])
-    stream = follow(plain, "return_3", feature_by_name("return_3").stream, 3)
+    stream = follow(plain, feature_by_name("return_3"))
     assert stream.value() == 0.04
+
+
+def test_what_follows_a_history_is_not_taken_for_another():
+    """A processor on two instruments in turn, and on a list that grows, has the stream of each."""
+    following = Following(feature_by_name("return_2"))
+    rising, falling, plain = filled(2, [100, 110]), filled(2, [100, 90]), ticks([100, 150])
+    seen = [following.on(each).value() for each in (rising, falling, plain, rising)]
+    assert seen == [0.1, -0.1, 0.5, 0.1]
+    rising.append(tick(121))
+    plain.append(tick(300))
+    assert [following.on(each).value() for each in (rising, plain, plain)] == [0.1, 1.0, 1.0]
+    plain.append(tick(150))
+    assert following.on(plain).value() == -0.5
+
+
+def test_a_price_that_is_known_already_is_not_worked_out_again():
+    """Followers are told the float that came beside the tick."""
+    history = filled(3, [100])
+    stream = history.follow(feature_by_name("price"))
+    history.append(tick(101), 101.25)
+    assert stream.value() == 101.25

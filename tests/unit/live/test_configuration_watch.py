@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from live_parts import SetStore, buyer
-from sidecars import eventually
+from sidecars import PATIENCE_S, eventually
 
 from strategy_client.configuration import Problem
 from strategy_client.live.configuration_watch import ConfigurationWatch
@@ -25,7 +25,7 @@ def test_change_is_handed_over_once() -> None:
     assert watch.take() is None
     watch.start()
     store.set(buyer(enabled=False))
-    assert woken.wait(10)
+    assert woken.wait(PATIENCE_S)
     after = watch.take()
     assert after is not None
     assert [each.enabled for each in after.strategies] == [False]
@@ -63,6 +63,18 @@ def test_problem_is_told_once_and_its_end(caplog: pytest.LogCaptureFixture) -> N
     assert caplog.messages[1:] == ["configuration: nothing is wrong with it any more"]
 
 
+def test_problem_that_is_new_among_others_is_told() -> None:
+    """H9: of many problems only those that were not there before are told, and all stand in the status."""
+    store = SetStore(buyer())
+    watch, journal, _ = watching(store)
+    first, second, third = (Problem(name, "expected a list") for name in "abc")
+    for problems in ([first, second], [second, third], [first]):
+        store.set(buyer(), problems=problems)
+        watch.look()
+        assert watch.problems == tuple(problems)
+    assert journal.counts == {"configuration": 4}
+
+
 def test_someone_may_ask_for_a_look() -> None:
     """SIGHUP reads the configuration again, also where no change was noticed."""
     store = SetStore(buyer())
@@ -71,28 +83,29 @@ def test_someone_may_ask_for_a_look() -> None:
     watch, _, _ = watching(store)
     watch.start()
     watch.ask()
-    assert looked.wait(10)
+    assert looked.wait(PATIENCE_S)
     watch.close()
 
 
-def test_store_that_raises_is_told_and_asked_again() -> None:
-    """Against its promise a store raises: what runs goes on, and the next change is taken."""
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+def test_store_that_raises_is_told_and_asked_again(error: type[BaseException]) -> None:
+    """A store, or a user's code in it, raises or exits: what runs goes on, and the next change is taken."""
     store = SetStore(buyer())
     watch, journal, woken = watching(store)
 
     def fail() -> None:
-        raise RuntimeError("the database is gone")
+        raise error("the database is gone")
 
     store.on_read = fail
     watch.start()
     store.set(buyer(enabled=False))
     eventually(lambda: journal.counts.get("configuration"), "it was told")
     assert journal.last is not None
-    assert journal.last.text == "the store failed: RuntimeError: the database is gone"
+    assert journal.last.text == f"the store failed: {error.__name__}: the database is gone"
     assert watch.take() is None
     # Nobody tells of the change a second time.
     store.on_read = lambda: None
-    assert woken.wait(20)
+    assert woken.wait(PATIENCE_S)
     watch.close()
 
 

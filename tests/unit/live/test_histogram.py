@@ -41,3 +41,12 @@ def test_bounds_include_what_equals_them() -> None:
     assert cumulated[0] == (100_000, 1)
     assert cumulated[1] == (250_000, 2)
     assert cumulated[-2:] == [(10_000_000_000, 2), (-1, 3)]
+
+
+def test_quantile_is_never_above_the_longest() -> None:
+    """The middle of a bucket may lie above all that is in it; nothing took so long."""
+    histogram = Histogram((10, 20))
+    histogram.add(11)
+    assert [histogram.quantile_ns(part) for part in (0.5, 1.0)] == [11, 11]
+    histogram.add(19)
+    assert histogram.quantile_ns(0.5) == 15

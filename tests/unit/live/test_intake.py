@@ -78,16 +78,47 @@ def test_wake_ends_a_wait_and_takes_nothing() -> None:
     done = threading.Event()
 
     def take() -> None:
-        assert intake.take(60) is None
+        assert intake.take(3_600) is None
         done.set()
 
     thread = threading.Thread(target=take)
     thread.start()
     intake.wake()
-    thread.join(20)
+    thread.join(60)
     assert done.is_set()
     assert not intake.ended
     assert intake.close()
+
+
+def test_wake_ends_one_wait_and_no_other() -> None:
+    """Who was woken waits again afterwards, for the next tick: a wake is no end of all waiting."""
+    given = threading.Event()
+
+    class Late(ListSource):
+        def __iter__(self) -> Iterator[MarketTick]:
+            given.wait()
+            yield from self._ticks
+
+    intake = Intake(Late(ticks([1])))
+    intake.start()
+    intake.wake()
+    assert intake.take(3_600) is None
+    taken: list[MarketTick | None] = []
+    thread = threading.Thread(target=lambda: taken.append(intake.take(3_600)))
+    thread.start()
+    given.set()
+    thread.join(60)
+    assert [each and each.last_price for each in taken] == [1]
+
+
+def test_end_is_that_of_the_last_tick_taken() -> None:
+    """While ticks wait nothing has ended, though the source has no more of them."""
+    intake = Intake(ListSource(ticks([1, 2])))
+    intake.start()
+    eventually(lambda: not intake._thread.is_alive(), "the source has ended")
+    assert [intake.ended, intake.take(0) is None] == [False, False]
+    assert [intake.ended, intake.take(0) is None] == [False, False]
+    assert intake.ended
 
 
 def test_close_ends_the_wait_for_room_and_for_ticks() -> None:
@@ -116,20 +147,23 @@ def test_source_that_does_not_let_go_is_left_behind() -> None:
     source.closed.set()
 
 
-def test_source_that_raises_ends_the_feed_and_is_told() -> None:
+@pytest.mark.parametrize(
+    "error", [RuntimeError("the wire is cut"), SystemExit("the wire is cut")], ids=["error", "exit"]
+)
+def test_source_that_raises_ends_the_feed_and_is_told(error: BaseException) -> None:
     """Against its promise a source raises: what it gave is taken, then the feed has ended, with a reason."""
 
     class Broken(ListSource):
         def __iter__(self) -> Iterator[MarketTick]:
             yield from self._ticks
-            raise RuntimeError("the wire is cut")
+            raise error
 
     intake = Intake(Broken(ticks([1])))
     intake.start()
     assert intake.take(10) is not None
     assert intake.take(10) is None
     assert intake.ended
-    assert intake.problem == "the source failed: RuntimeError: the wire is cut"
+    assert intake.problem == f"the source failed: {type(error).__name__}: the wire is cut"
 
 
 def test_no_room_at_all_is_refused() -> None:

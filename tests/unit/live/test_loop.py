@@ -1,5 +1,7 @@
 """The loop, step by step."""
 
+import asyncio
+import threading
 from collections.abc import Sequence
 
 import pytest
@@ -47,13 +49,16 @@ class Clock:
 class Faulty:
     """A listener that raises, against its promise."""
 
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
     def took(self, processed: ProcessedTick) -> None:
         """Raise."""
-        raise RuntimeError("full")
+        raise self._error
 
     def compared(self, comparison: ShadowComparison) -> None:
         """Raise."""
-        raise RuntimeError("full")
+        raise self._error
 
 
 def looping(
@@ -84,10 +89,11 @@ def test_instrument_of_nobody_is_counted_and_not_told() -> None:
     assert loop.ticks == 2
 
 
-def test_listener_that_raises_takes_nothing_from_the_others() -> None:
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), SystemExit(3)], ids=["error", "exit"])
+def test_listener_that_raises_takes_nothing_from_the_others(error: BaseException) -> None:
     """A bug of one listener is told; the next one hears of the tick, and both of the next tick."""
     told = Told()
-    loop, _, journal = looping(Queue(tick(1), tick(2), ended=True), listeners=[Faulty(), told])
+    loop, _, journal = looping(Queue(tick(1), tick(2), ended=True), listeners=[Faulty(error), told])
     loop.run()
     assert len(told.ticks) == 2
     assert journal.counts == {"listener": 2}
@@ -111,7 +117,18 @@ def test_runner_that_raises_costs_one_tick(error: BaseException, monkeypatch: py
     assert journal.counts == {"runner": 1}
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3)])
+class Panic(BaseException):
+    """What a library in another language raises: none of Python's ordinary exceptions."""
+
+    def __str__(self) -> str:
+        raise SystemExit(4)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("no"), SystemExit(3), Panic(), GeneratorExit(), asyncio.CancelledError()],
+    ids=lambda error: type(error).__name__,
+)
 def test_processor_that_raises_degrades_only_itself(
     error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +148,26 @@ def test_processor_that_raises_degrades_only_itself(
     assert outcomes(told.ticks) == [["BUY", "WARMING_UP"], ["PROCESSOR_ERROR", "BUY"], ["BUY", "BUY"]]
 
 
+def test_interrupt_of_a_processor_of_its_own_is_its_error_and_not_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """H8: Ctrl-C comes to the main thread alone; in the loop's a KeyboardInterrupt is the processor's."""
+
+    def fail(_given: MarketTick) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Buyer, "before", staticmethod(fail))
+    loop, told, journal = looping(Queue(tick(1), tick(2), ended=True))
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    thread.join(60)
+    assert outcomes(told.ticks) == [["PROCESSOR_ERROR"], ["PROCESSOR_ERROR"]]
+    assert journal.counts == {}
+    executor = loop._runner.executors[0]
+    with pytest.raises(KeyboardInterrupt):
+        executor.decide(tick(3), [tick(3)])
+
+
 def test_changes_come_between_two_ticks_and_while_the_feed_is_silent() -> None:
     """A change is asked for before each tick, and once more each time that none came."""
     order: list[str] = []
@@ -141,11 +178,12 @@ def test_changes_come_between_two_ticks_and_while_the_feed_is_silent() -> None:
     assert order == ["after 0", "after 1", "after 1"]
 
 
-def test_what_raises_beside_the_ticks_is_told_and_the_loop_goes_on() -> None:
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), SystemExit(3)], ids=["error", "exit"])
+def test_what_raises_beside_the_ticks_is_told_and_the_loop_goes_on(error: BaseException) -> None:
     """A bug in a change, or in what looks around, does not end the session."""
 
     def fail() -> None:
-        raise RuntimeError("a bug")
+        raise error
 
     loop, told, journal = looping(Queue(tick(1), ended=True), apply_changes=fail, look=fail)
     loop.run()
@@ -171,6 +209,45 @@ def test_silence_is_told_and_gives_no_outcome() -> None:
     loop.step()
     assert len(told.ticks) == 2
     assert journal.counts == {"silence": 1}
+
+
+def test_silence_is_counted_from_the_last_tick() -> None:
+    """H7: a tick begins the time anew, so that a feed that gives one now and then is not silent."""
+    clock = Clock()
+    queue = Queue()
+    loop, _, journal = looping(queue, silent_after_s=30, now_ns=clock)
+    for second in (20, 40, 60):
+        clock.now = second * S
+        queue.ticks.append(tick(second))
+        loop.step()
+    clock.now = 89 * S
+    loop.step()
+    assert journal.counts == {}
+    clock.now = 90 * S
+    loop.step()
+    assert journal.counts == {"silence": 1}
+
+
+def test_look_comes_a_few_times_a_second_and_once_at_the_end() -> None:
+    """However many ticks come together, one look is taken among them, and the last behind the last of all."""
+    clock, looks = Clock(), []
+    queue = Queue(tick(1), tick(2), tick(3), ended=True)
+    loop, told, _ = looping(queue, look=lambda: looks.append(len(told.ticks)), now_ns=clock)
+    loop.run()
+    assert looks == [1, 3]
+
+
+def test_tick_takes_from_its_begin_to_its_last_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a tick took is by the loop's clock, and what the strategies spent is in it."""
+    clock = Clock()
+
+    def spend(_given: MarketTick) -> None:
+        clock.now += 7
+
+    monkeypatch.setattr(Buyer, "before", staticmethod(spend))
+    loop, told, _ = looping(Queue(tick(1), tick(2), ended=True), now_ns=clock)
+    loop.run()
+    assert [processed.duration_ns for processed in told.ticks] == [7, 7]
 
 
 def test_end_waits_for_the_comparisons_that_are_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ def serving(**pages: Callable[[], Answer]) -> ProbeServer:
 def ask(server: ProbeServer, path: str, method: str = "GET") -> tuple[int, str, bytes]:
     """Ask over a connection of its own."""
     host, _, port = server.address.rpartition(":")
-    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=20)
+    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=60)
     try:
         connection.request(method, path)
         response = connection.getresponse()
@@ -51,7 +51,7 @@ def test_page_that_waits_holds_up_no_other() -> None:
     free = threading.Event()
 
     def slow() -> Answer:
-        free.wait(20)
+        free.wait(60)
         return OK
 
     with serving(metrics=slow, healthz=lambda: OK) as server:
@@ -59,15 +59,15 @@ def test_page_that_waits_holds_up_no_other() -> None:
         scrape.start()
         assert ask(server, "/healthz")[0] == 200
         free.set()
-        scrape.join(20)
+        scrape.join(60)
 
 
 def test_more_connections_than_the_bound_are_closed() -> None:
     """Whoever opens connections and says nothing takes a bounded number of threads, not all there are."""
     with serving(metrics=lambda: OK) as server:
         host, _, port = server.address.rpartition(":")
-        idle = [socket.create_connection((host, int(port)), timeout=20) for _ in range(MAX_CONNECTIONS)]
-        more = socket.create_connection((host, int(port)), timeout=20)
+        idle = [socket.create_connection((host, int(port)), timeout=60) for _ in range(MAX_CONNECTIONS)]
+        more = socket.create_connection((host, int(port)), timeout=60)
         assert more.recv(1) == b""
         more.close()
         for each in idle:

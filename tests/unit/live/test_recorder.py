@@ -97,10 +97,30 @@ def test_full_disk_ends_the_record_and_is_told_once() -> None:
     assert journal.counts["recording"] == 2  # and that the files could not be closed
 
 
+def test_disk_that_refuses_in_the_middle_leaves_nothing_uncounted() -> None:
+    """What was taken is written or dropped: also the tick in hand, and those that waited behind it."""
+
+    class Filling(Files):
+        def took(self, processed: ProcessedTick) -> None:
+            if processed.index == 1:
+                raise OSError("No space left on device")
+            super().took(processed)
+
+    files, journal = Filling(), Journal()
+    recorder = Recorder(files, journal)
+    for index in range(5):
+        recorder.took(ProcessedTick(index, tick(1), [OUTCOME], 1))
+    recorder.start()
+    recorder.close()
+    assert (recorder.written, recorder.dropped, files.closed) == (1, 4, True)
+    assert recorder.problem == "nothing more is recorded: No space left on device"
+    assert journal.counts == {"recording": 1}
+
+
 def test_files_have_a_bound() -> None:
     """A run of weeks fills no disk: from the bound on nothing more is written, and that is told."""
     files, journal = Files(), Journal()
-    files.size = 3 * 1024**2
+    files.size = 2 * 1024**2
     recorder = Recorder(files, journal, max_bytes=2 * 1024**2)
     recorder.start()
     recorder.took(TICK)
@@ -162,18 +182,24 @@ def test_folder_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["before"]
 
 
-def test_record_that_cannot_be_written_ends_the_record_and_is_told() -> None:
-    """What a user's processor put into metadata may be no JSON at all: told, never a thread that is gone."""
+@pytest.mark.parametrize("error", [TypeError("no text"), SystemExit(3)], ids=["error", "exit"])
+def test_record_that_cannot_be_written_is_left_out_and_told(error: BaseException) -> None:
+    """What a user's processor put into metadata may raise anything: it costs its own tick, and is told."""
 
     class Refusing(Files):
         def took(self, processed: ProcessedTick) -> None:
-            raise TypeError(f"keys must be str, not {type(processed.index).__name__}")
+            if processed.index == 1:
+                raise error
+            super().took(processed)
 
     files, journal = Refusing(), Journal()
     recorder = Recorder(files, journal)
-    recorder.took(TICK)
+    for index in range(3):
+        recorder.took(ProcessedTick(index, tick(1), [OUTCOME], 1))
     recorder.start()
-    eventually(lambda: files.closed, "the files are closed")
-    assert recorder.problem == "nothing more is recorded: TypeError: keys must be str, not int"
-    assert journal.counts == {"recording": 1}
     recorder.close()
+    assert [record.index for record in files.records] == [0, 2]
+    assert (recorder.written, recorder.dropped, recorder.problem, files.closed) == (2, 1, "", True)
+    assert journal.counts == {"recording": 1}
+    assert journal.last is not None
+    assert journal.last.text == f"tick 1 is not recorded: {type(error).__name__}: {error}"

@@ -116,6 +116,18 @@ def test_any_reason_of_a_sidecars_can_be_scripted(reason: Reason) -> None:
     assert what(session.run([100])) == ["BUY"]
 
 
+def test_a_reason_may_be_given_by_its_name() -> None:
+    """A reason's text is as good as the reason; what is none says which there are, and which is near."""
+    session = Session()
+    session.run([100, 101])
+    session.fake.fail("UNAVAILABLE", times=1)
+    assert what(session.run([100, 101])) == [Reason.UNAVAILABLE, "BUY"]
+    for wrong in ("UNAVAILABEL", "HOLD", Reason.HOLD, None, 5):
+        with pytest.raises(ValueError, match=r"^reason .*: expected one of DEADLINE_EXCEEDED, ") as error:
+            session.fake.fail(wrong)  # type: ignore[arg-type]
+        assert ("did you mean 'UNAVAILABLE'?" in str(error.value)) == (wrong == "UNAVAILABEL")
+
+
 def test_one_model_can_fail_alone() -> None:
     """A failure of one model leaves the others of the request answered."""
     fake = FakePredictor({"a": FakeModel(FEATURES, SURE), "b": FakeModel(FEATURES, SURE)})

@@ -14,7 +14,7 @@ from strategy_client.predictor.codec import (
     read_tensor,
     write_request,
 )
-from strategy_client.predictor.description import VersionState
+from strategy_client.predictor.description import OutputKind, VersionState
 from strategy_client.predictor.port import Prediction, Question, Refusal
 from strategy_client.predictor.status import meaning_of
 
@@ -139,6 +139,19 @@ def test_state_of_a_newer_sidecar_is_read_as_unknown() -> None:
     response = pb.DescribeModelsResponse(models=[pb.ModelDescription(name="m", versions=[version])])
     (read,) = read_description(response).models["m"].versions
     assert read.state is VersionState.STATE_UNSPECIFIED
+
+
+def test_an_output_of_an_unknown_kind_is_neither_label_nor_probabilities() -> None:
+    """What a newer sidecar calls an output that this client does not know decides nothing: it is a value."""
+    outputs = [pb.OutputMeaning(name=str(kind), kind=kind) for kind in (0, 1, 2, 3, 99)]
+    version = pb.VersionDescription(version=1, contract=pb.Contract(hash="h", outputs=outputs))
+    models = [pb.ModelDescription(name="m", versions=[version])]
+    read = read_description(pb.DescribeModelsResponse(models=models)).models["m"].versions[0].contract
+    assert read is not None
+    kinds = {each.name: each.kind for each in read.outputs}
+    assert kinds["0"] is kinds["99"] is OutputKind.VALUE
+    named = {pb.OutputMeaning.LABEL, pb.OutputMeaning.PROBABILITIES, pb.OutputMeaning.VALUE}
+    assert {kinds[str(number)] for number in named} == set(OutputKind)
 
 
 def test_unknown_status_number_is_unavailable() -> None:

@@ -3,9 +3,9 @@
 import pytest
 
 from strategy_client.events import Reason
-from strategy_client.predictor.connection import SettledAnswers
 from strategy_client.predictor.port import Answer, PendingAnswers, Prediction, Refusal
 from strategy_client.predictor.routed_answers import RoutedAnswers
+from strategy_client.predictor.settled_answers import SettledAnswers
 
 ANSWERED = Prediction("m", 1, "d", "h", {})
 ELSEWHERE = [Prediction("m", 2, "d", "h", {}), Prediction("m", 2, "d", "h", {})]

@@ -11,7 +11,8 @@ from tickserve.v1 import predictor_pb2 as pb
 
 from strategy_client.events import Reason
 from strategy_client.predictor.port import Question, Refusal
-from strategy_client.predictor.stream import MAX_UNANSWERED, MAX_UNSENT, PredictSession, StreamedAnswers
+from strategy_client.predictor.session import MAX_UNANSWERED, MAX_UNSENT, StreamedAnswers
+from strategy_client.predictor.stream import PredictSession
 
 QUESTIONS = [Question("m", np.ones((1, 1), np.float32))]
 
@@ -95,6 +96,7 @@ def test_request_that_nobody_waits_for_is_not_sent(driven: Driven) -> None:
     (refusal,) = expired.result()
     assert isinstance(refusal, Refusal)
     assert refusal.reason is Reason.DEADLINE_EXCEEDED
+    assert driven.verdicts.counts == {"missed": 1}
     assert next(driven.stream.requests).id == "alive"
 
 
@@ -128,3 +130,43 @@ def test_end_of_the_stream_ends_everything(driven: Driven) -> None:
     assert driven.send("after")[1] == "the stream to the sidecar has ended"
     assert driven.verdicts.counts == {"failed": 1}
     assert driven.ended == [("the sidecar ended the stream", {})]
+
+
+def error(code: int) -> pb.PredictResponse:
+    """Return a response that refuses the whole call."""
+    return pb.PredictResponse(id="id", error=pb.PartStatus(code=code, message="told"))
+
+
+@pytest.mark.parametrize(
+    ("response", "left_s", "verdicts", "reason"),
+    [
+        (pb.PredictResponse(parts=[pb.PartResult()]), 60.0, {"answered": 1}, None),
+        (error(13), 60.0, {"failed": 1}, Reason.UNAVAILABLE),
+        (error(4), 60.0, {"missed": 1}, Reason.DEADLINE_EXCEEDED),
+        (None, 60.0, {"failed": 1}, Reason.UNAVAILABLE),
+        (
+            pb.PredictResponse(parts=[pb.PartResult()]),
+            -1.0,
+            {"late": 1, "missed": 1},
+            Reason.DEADLINE_EXCEEDED,
+        ),
+        (error(13), -1.0, {"late": 1, "missed": 1}, Reason.DEADLINE_EXCEEDED),
+    ],
+    ids=["answered", "failed", "out-of-time", "broken", "late", "late-failure"],
+)
+def test_each_ending_has_its_verdict(
+    driven: Driven,
+    response: pb.PredictResponse | None,
+    left_s: float,
+    verdicts: dict[str, int],
+    reason: Reason | None,
+) -> None:
+    """H3: an answer after its deadline is none, also where it is there before anybody has looked."""
+    deadline_ns = time.monotonic_ns() + int(left_s * 1e9)
+    pending = StreamedAnswers("id", QUESTIONS, deadline_ns, driven.session, driven.verdicts)
+    pending.settle(response, "gone")
+    assert pending.settled
+    (answer,) = pending.result()
+    assert (answer.reason if isinstance(answer, Refusal) else None) is reason
+    assert pending.result() == [answer]
+    assert driven.verdicts.counts == verdicts

@@ -89,6 +89,8 @@ def test_metadata_holds_what_the_model_saw_and_said():
         ((0.5, 0.5), Reason.BELOW_THRESHOLD),
         ((float("nan"), 0.9), Reason.NON_FINITE),
         ((0.1, float("inf")), Reason.NON_FINITE),
+        ((float("inf"), float("-inf")), Reason.NON_FINITE),
+        ((1.5e308, 1.5e308), Reason.INVALID_SIGNAL),
         ((0.1, 1.2), Reason.INVALID_SIGNAL),
         ((-0.2, 0.9), Reason.INVALID_SIGNAL),
         ((0.9,), Reason.CONTRACT_MISMATCH),

@@ -2,20 +2,34 @@
 
 import sys
 import threading
+import types
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from fixtures_runner import Settled
 from fixtures_ticks import OPEN, tick, ticks
+from sidecars import eventually
 
-from strategy_client import ConfigurationError, MarketTick, Reason, Signal, StrategyConfig, open_replay
+from strategy_client import (
+    ConfigurationError,
+    MarketTick,
+    Reason,
+    Signal,
+    SignalResult,
+    StrategyConfig,
+    open_replay,
+    shadow,
+)
 from strategy_client.predictor.channel import TargetError
+from strategy_client.predictor.port import PendingAnswers, Question
 from strategy_client.processors.ml_breakout import breakout_features
 from strategy_client.processors.ml_mean_reversion import mean_reversion_features
 from strategy_client.processors.ml_momentum import momentum_features
@@ -76,7 +90,7 @@ def test_a_replay_gives_each_tick_with_its_outcomes(fake: FakePredictor) -> None
         ]
         assert replay.unbound() == {}
     assert "closed, 2 strategies, 6 ticks" in repr(replay)
-    assert threads() == []
+    eventually(lambda: threads() == [], "no thread is left")
 
 
 def test_a_result_is_arrays_of_one_length(fake: FakePredictor) -> None:
@@ -192,7 +206,7 @@ def test_leaving_the_block_ends_the_iteration(fake: FakePredictor) -> None:
         kept = iter(replay)
         next(kept)
     assert list(kept) == []
-    assert threads() == []
+    eventually(lambda: threads() == [], "no thread is left")
 
 
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, ValueError])
@@ -208,7 +222,7 @@ def test_an_exception_in_the_block_cleans_up(fake: FakePredictor, raised: type[B
 
     with pytest.raises(raised):
         cell()
-    assert threads() == []
+    eventually(lambda: threads() == [], "no thread is left")
     assert len(replay.result().emitted) == 2
 
 
@@ -224,7 +238,7 @@ def test_an_interrupt_within_a_tick_is_not_passed_over(fake: FakePredictor) -> N
             replay.run()
         with pytest.raises(RuntimeError, match="broken off after 2 ticks"):
             iter(replay)
-    assert threads() == []
+    eventually(lambda: threads() == [], "no thread is left")
 
 
 def as_frame(**columns: Sequence[Any]) -> pd.DataFrame:
@@ -259,6 +273,7 @@ def test_ticks_come_in_many_forms(tmp_path: Path) -> None:
         (as_frame().set_index(["instrument_token", "timestamp"]), None),
         (as_frame(timestamp=naive), {"timezone": "Asia/Kolkata"}),
         (as_frame().rename(columns={"last_price": "Price"}), {"price": "Price", "token": 1}),
+        (as_frame().assign(name="A"), {"symbol": "name", "instruments": MappingProxyType({"A": 1})}),
         (as_frame(timestamp=[str(OPEN + timedelta(seconds=second)) for second in range(6)]), None),
     ]
     for given, columns in forms:
@@ -276,12 +291,13 @@ def test_other_instruments_of_a_frame_are_left_out() -> None:
         assert str(replay.bad.first[1]).startswith("frame:3: last_price: expected a finite number above 0")
 
 
+@pytest.mark.parametrize("zone", [UTC, None])
 @pytest.mark.parametrize("missing", [0, 2])
-def test_a_row_without_a_time_is_no_tick(missing: int) -> None:
+def test_a_row_without_a_time_is_no_tick(missing: int, zone: tzinfo | None) -> None:
     """A frame's NaT is a bad line of its own, named with its row, wherever it stands."""
-    times = pd.date_range(OPEN, periods=6, freq="s").to_series().reset_index(drop=True)
+    times = pd.date_range(OPEN.replace(tzinfo=zone), periods=6, freq="s").to_series().reset_index(drop=True)
     times[missing] = pd.NaT
-    with open_replay(as_frame(timestamp=times), [RULE]) as replay:
+    with open_replay(as_frame(timestamp=times), [RULE], columns={"timezone": "UTC"}) as replay:
         assert len(seen(replay)) == 5
         assert [str(each).split(",")[0] for each in replay.bad.first] == [
             f"frame:{missing}: timestamp: expected an ISO 8601 time"
@@ -333,16 +349,63 @@ def test_strategies_come_in_many_forms(tmp_path: Path) -> None:
             ConfigurationError,
             "strategies: expected a file, a URL, or mappings",
         ),
-        ({"skip": -1}, ConfigurationError, "expected skip >= 0 and limit >= 1, came -1, None"),
+        ({"skip": -1}, ConfigurationError, "^skip: expected an integer from 0 to [0-9]+, came -1$"),
+        ({"skip": None}, ConfigurationError, "^skip: expected an integer .*, came None$"),
+        ({"limit": "5"}, ConfigurationError, "^limit: expected an integer from 1 to .*, came '5'$"),
+        ({"limit": 2.0}, ConfigurationError, "^limit: expected an integer .*, came 2.0$"),
+        ({"limit": 10**30}, ConfigurationError, "^limit: expected an integer .*, came 10+$"),
+        ({"skip": -1, "window": 2.5}, ConfigurationError, "^skip: .*\nwindow: expected an .*, came 2.5$"),
         ({"target": "nowhere"}, TargetError, "target 'nowhere': expected unix:/path or host:port"),
         (
             {"target": "unix:/s", "models": "m"},
             ConfigurationError,
             "expected one of models, target, predictor",
         ),
-        ({"limit": 0}, ConfigurationError, "expected skip >= 0 and limit >= 1, came 0, 0"),
-        ({"deadline_ms": 0}, ValueError, "deadline_ms: expected more than 0, came 0"),
-        ({"window": 0}, ConfigurationError, "window: expected 1 to 1000 ticks, came 0"),
+        (
+            {"predictor": FakePredictor({}), "models": "m"},
+            ConfigurationError,
+            "^predictor: expected one of models, target, predictor, came models and predictor$",
+        ),
+        ({"limit": 0}, ConfigurationError, "limit: expected an integer from 1 to [0-9]+, came 0$"),
+        (
+            {"deadline_ms": 0},
+            ConfigurationError,
+            "^deadline_ms: expected more than 0, 864000000 at most, came 0",
+        ),
+        ({"deadline_ms": "5"}, ConfigurationError, "^deadline_ms: .* came '5'$"),
+        ({"deadline_ms": True}, ConfigurationError, "^deadline_ms: .* came True$"),
+        ({"deadline_ms": None}, ConfigurationError, "^deadline_ms: .* came None$"),
+        ({"deadline_ms": 864_000_001}, ConfigurationError, "^deadline_ms: .* came 864000001$"),
+        ({"deadline_ms": float("nan")}, ConfigurationError, "^deadline_ms: .* came nan$"),
+        ({"window": 0}, ConfigurationError, "window: expected an integer from 1 to 1000, came 0"),
+        ({"window": 1_001}, ConfigurationError, "window: expected an integer from 1 to 1000, came 1001"),
+        ({"window": True}, ConfigurationError, "^window: .* came True$"),
+        ({"window": "5"}, ConfigurationError, "^window: .* came '5'$"),
+        ({"models": 5}, ConfigurationError, "^models: expected a folder of models, came 5$"),
+        (
+            {"target": 5},
+            ConfigurationError,
+            "^target: expected an address, or a list of at least one, came 5$",
+        ),
+        ({"target": []}, ConfigurationError, r"^target: .* came \[\]$"),
+        ({"target": ["unix:/s", 5]}, ConfigurationError, r"^target: .* came \['unix:/s', 5\]$"),
+        ({"target": {"unix:/s"}}, ConfigurationError, "^target: .* came set$"),
+        (
+            {"predictor": OPEN},
+            ConfigurationError,
+            "^predictor: expected an InferenceClient, or .* came datetime$",
+        ),
+        ({"predictor": FakePredictor}, ConfigurationError, "^predictor: .* came the class FakePredictor$"),
+        ({"security": "x"}, ConfigurationError, "^security: expected a Security, came 'x'$"),
+        ({"factory": OPEN}, ConfigurationError, "^factory: expected a StrategyFactory, came datetime$"),
+        ({"columns": {"time": 5}}, ConfigurationError, "^columns.time: expected a column name, came 5$"),
+        ({"columns": {"timezone": "Mars"}}, ConfigurationError, "^columns.timezone: expected a zone like"),
+        (
+            {"columns": {"time": None}},
+            ConfigurationError,
+            "^columns.time: expected a column name, came nothing",
+        ),
+        ({"columns": {5: "x"}}, ConfigurationError, "^columns.5: unknown key"),
     ],
 )
 def test_what_cannot_be_used_is_told_before_anything_starts(
@@ -358,6 +421,20 @@ def test_some_ticks_may_be_left_out(fake: FakePredictor) -> None:
     """`skip` leaves ticks out at the start, `limit` takes so many after them."""
     with open_replay(ticks(PRICES), [RULE], skip=1, limit=3) as replay:
         assert replay.run().ticks()["price"].tolist() == [102, 104, 104]
+
+
+def test_what_numpy_counts_with_is_as_good(fake: FakePredictor) -> None:
+    """An integer or a number of numpy's is taken as Python's is, and no limit may be the greatest one."""
+    frame = as_frame().drop(columns="instrument_token")
+    numbers = {
+        "skip": np.int64(1),
+        "limit": sys.maxsize,
+        "window": np.uint8(3),
+        "deadline_ms": np.float32(50),
+    }
+    columns = {"token": np.int64(1), "timezone": None}
+    with open_replay(frame, [LEARNED], predictor=fake, columns=columns, **numbers) as replay:
+        assert len(seen(replay)) == 5
 
 
 def test_windows_give_the_same(fake: FakePredictor) -> None:
@@ -382,13 +459,70 @@ def test_a_strategy_that_cannot_ask_is_told_of(fake: FakePredictor) -> None:
         assert replay.unbound()["learned"].startswith("CONTRACT_MISMATCH: model 'm' version 4: feature 0")
 
 
-def test_ticks_without_a_usable_time_or_price_have_rows_too() -> None:
-    """A tick that the edge refuses is a row: its time is no time, its price no number."""
-    strange = [MarketTick(1, Decimal("NaN"), datetime(2024, 8, 8)), *ticks([100])]  # noqa: DTZ001
-    with open_replay(strange, [RULE]) as replay:
-        by_tick = replay.run().ticks()
-    assert np.isnat(by_tick["time"]).tolist() == [True, False]
-    assert np.isnan(by_tick["price"]).tolist() == [True, False]
+@pytest.mark.parametrize("window", [1, 250])
+def test_ticks_without_a_usable_time_or_price_have_rows_too(fake: FakePredictor, window: int) -> None:
+    """H6: a tick that the edge refuses is a row: its time is no time, its price no number, its token none."""
+
+    class Nowhere(tzinfo):
+        def utcoffset(self, _when: object) -> timedelta:
+            raise LookupError
+
+    nan, good = Decimal("NaN"), Decimal(100)
+    naive = datetime(2024, 8, 8)  # noqa: DTZ001 that is the case
+    given: list[tuple[Any, Any, Any]] = [
+        (1, nan, naive),
+        (1, good, None),
+        (1, good, "2024-08-08"),
+        (1, good, pd.NaT),
+        (1, good, naive.replace(tzinfo=Nowhere())),
+        (1, good, naive.replace(year=1677, tzinfo=UTC)),
+        (1, "100", OPEN),
+        (1, 10**400, OPEN),
+        (1, -1, OPEN),
+        ("NIFTY", good, OPEN),
+        (2**63, good, OPEN),
+        (1, good, OPEN),
+    ]
+    strange = [MarketTick(*each) for each in given]
+    with open_replay(strange, [LEARNED], predictor=fake, window=window) as replay:
+        result = replay.run()
+    by_tick = result.ticks()
+    assert np.isnat(by_tick["time"]).tolist() == [True] * 6 + [False] * 6
+    np.testing.assert_array_equal(by_tick["price"][6:9], [np.nan, np.nan, -1.0])
+    assert by_tick["instrument_token"][-3:].tolist() == [0, 0, 1]
+    assert result.counts()["learned"] == Counter(STALE_TICK=4, NON_FINITE=3, OUT_OF_RANGE=1, WARMING_UP=2)
+
+
+def test_whatever_a_processor_says_of_itself_has_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metadata under names of ours, and a quantity that no column holds, end no replay."""
+    metadata = {"model": object(), "digest": 5, "version": float("inf"), "probability": 10**400}
+
+    class Own:
+        def __init__(self) -> None:
+            self.said = iter([10, 2**70])
+
+        def get_strategy_name(self) -> str:
+            return "own"
+
+        def get_required_history_length(self) -> int:
+            return 1
+
+        def supports_instrument(self, token: int) -> bool:
+            return True
+
+        def process_tick(self, now: MarketTick, history: Sequence[MarketTick]) -> SignalResult:
+            return SignalResult("BUY", 0.5, next(self.said), now.last_price, metadata=metadata)
+
+    module = types.ModuleType("own_processors")
+    module.create_own_processor = lambda parameters: Own()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "own_processors", module)
+    own = {**RULE, "strategy_type": "own_processors.create_own_processor", "parameters": {}}
+    with open_replay(ticks([100, 101]), [own]) as replay:
+        signals = replay.run().signals()
+    assert signals["quantity"].tolist() == [10, 2**63 - 1]
+    for name, none in {"model": "", "digest": "", "version": 0}.items():
+        assert signals[name].tolist() == [none] * 2
+    assert np.isnan(signals["probability"]).all()
 
 
 @pytest.mark.parametrize("window", [1, 250])
@@ -448,3 +582,53 @@ def test_default_features_fall_silent_where_the_price_left(
     assert counted["refuse"]["OUT_OF_RANGE"] == 2
     assert counted["count"]["OUT_OF_RANGE"] == 0
     assert counted["count"]["BUY"] == counted["refuse"]["BUY"] + 2
+
+
+@pytest.mark.parametrize("window", [1, 4, 250])
+@pytest.mark.parametrize("raised", [OSError, BadFileError])
+def test_ticks_before_a_source_that_fails_are_concluded(
+    fake: FakePredictor, raised: type[Exception], window: int
+) -> None:
+    """A source that raises in the middle ends the replay there, in windows as tick by tick."""
+
+    def failing() -> Iterator[MarketTick]:
+        yield from ticks(PRICES)
+        raise raised("gone")
+
+    with open_replay(failing(), [LEARNED], predictor=fake, window=window) as replay:
+        with pytest.raises(raised, match="gone"):
+            replay.run()
+        with pytest.raises(RuntimeError, match="broken off after 6 ticks"):
+            iter(replay)
+    assert replay.result().counts()["learned"] == Counter(WARMING_UP=2, BUY=2, SELL=2)
+
+
+class Unsettled(Settled):
+    """Answers that seem not to be there until they are asked for."""
+
+    settled = False
+
+
+class Slow(FakePredictor):
+    """Answers when it is asked for the answers, and not before."""
+
+    def submit(self, questions: Sequence[Question], deadline_ns: int) -> PendingAnswers:
+        """Answer, and seem not to have."""
+        return Unsettled(super().submit(questions, deadline_ns).result())
+
+
+@pytest.mark.parametrize("window", [1, 250, 1_000])
+def test_no_comparison_with_a_slow_shadow_is_dropped(monkeypatch: pytest.MonkeyPatch, window: int) -> None:
+    """However far the shadow is behind, a replay waits for it before it would forget the first ticks."""
+    monkeypatch.setattr(shadow, "MAX_PENDING", 300)
+    models = {name: FakeModel(["return_3"], [0.2, 0.8]) for name in ("m", "next")}
+    parameters = {**LEARNED["parameters"], "shadow": {"model": "next"}}  # type: ignore[dict-item]
+    prices = [100 + (7 * index) % 13 for index in range(1_500)]
+    with (
+        Slow(models) as slow,
+        open_replay(
+            ticks(prices), {**LEARNED, "parameters": parameters}, predictor=slow, window=window
+        ) as replay,
+    ):
+        compared = replay.run().comparisons()
+    assert compared["tick"].tolist() == list(range(1_500))

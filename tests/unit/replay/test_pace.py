@@ -1,5 +1,6 @@
 """The pace of a replay, on the real clock: ticks a second apart at a hundred times their pace."""
 
+import threading
 import time
 
 import pytest
@@ -11,10 +12,10 @@ from strategy_client.replay.pace import Pace
 @pytest.mark.parametrize(
     ("speed", "seconds", "least_s", "most_s"),
     [
-        (100.0, [0, 1, 10], 0.1, 1.0),
-        (None, [0, 1_000_000], 0.0, 1.0),
-        (100.0, [10, 0, 10, 5], 0.0, 1.0),
-        (0.5, [0, 0, 0], 0.0, 1.0),
+        (100.0, [0, 1, 10], 0.1, 5.0),
+        (None, [0, 1_000_000], 0.0, 5.0),
+        (100.0, [10, 0, 10, 5], 0.0, 5.0),
+        (0.5, [0, 0, 0], 0.0, 5.0),
     ],
     ids=["faster", "as fast as possible", "back in time", "equal times"],
 )
@@ -27,3 +28,13 @@ def test_ticks_come_at_their_pace(
     for second in seconds:
         pace.wait_for(tick(1, second=second))
     assert least_s <= time.monotonic() - began_s < most_s
+
+
+def test_a_tick_that_never_comes_is_waited_for() -> None:
+    """A pace so slow that no clock counts the time to the next tick is waited for as long as one can be."""
+    asked: list[float] = []
+    pace = Pace(1e-320)
+    pace._never.wait = asked.append  # type: ignore[method-assign, assignment]
+    for second in (0, 1):
+        pace.wait_for(tick(1, second=second))
+    assert asked == [threading.TIMEOUT_MAX]

@@ -1,5 +1,6 @@
 """Windows of ticks: what is asked, when, and that nothing comes out otherwise than tick by tick."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from strategy_client.configuration import EmissionConfig, StrategyConfig
 from strategy_client.events import MarketTick, Outcome, Reason, ShadowComparison, Signal
 from strategy_client.factory import StrategyFactory
 from strategy_client.lineup import create_executors, wanted_models
+from strategy_client.replay import window
 from strategy_client.replay.window import WindowOptions, Windows
 from strategy_client.runner import RunnerOptions, StrategyRunner
 from strategy_client.testing import FakeModel, FakePredictor
@@ -91,7 +93,7 @@ class Rig:
 
 def plain(outcomes: Sequence[Sequence[Outcome]]) -> list[list[Outcome]]:
     """Return outcomes without the fields that vary between two runs."""
-    return [[replace(each, metadata=_plain(each.metadata)) for each in tick_] for tick_ in outcomes]
+    return [[each._replace(metadata=_plain(each.metadata)) for each in tick_] for tick_ in outcomes]
 
 
 def _plain(metadata: Any) -> dict[str, Any]:
@@ -142,6 +144,48 @@ def test_a_window_ends_at_its_bounds(one_by_one: list[list[Outcome]], bound: dic
     assert plain(rig.process(ticks(), **{"ticks": 1_000, **bound})) == one_by_one
     assert len(rig.parts()) > 3
     assert max(rig.parts()) <= {"rows": 8, "size_bytes": 5, "ticks": 9}[next(iter(bound))]
+
+
+@pytest.mark.parametrize(("bound", "most"), [({"rows": 8}, 8), ({"size_bytes": 5 * 8}, 5)])
+def test_a_window_ends_at_the_bounds_of_its_shadows_too(bound: dict[str, int], most: int) -> None:
+    """Where the live model is not there only shadows are asked, and no request of theirs is longer either."""
+    rig = Rig(learned(model="gone", **SHADOW))
+    came = rig.process(ticks(), **{"ticks": 1_000, **bound})
+    assert "MODEL_NOT_FOUND" in sides(came, "learned")
+    assert rig.predictor.asked == deque()
+    rig.runner.take_comparisons(wait=True)
+    assert 0 < max(map(len, rig.shadows.asked)) <= most
+
+
+@pytest.mark.parametrize(
+    ("deadline_ms", "longest_ms", "expected_ms"),
+    [(1_000.0, 60_000.0, 20_000.0), (1_000.0, 5_000.0, 5_000.0), (8_000.0, 5_000.0, 8_000.0)],
+)
+def test_a_window_may_take_as_long_as_its_ticks(
+    monkeypatch: pytest.MonkeyPatch, deadline_ms: float, longest_ms: float, expected_ms: float
+) -> None:
+    """Its deadline is that of its ticks together, bounded, and never shorter than that of one tick."""
+    rig, given = Rig(learned()), []
+    submit = rig.predictor.submit
+
+    def kept(questions: Any, deadline_ns: int) -> Any:
+        given.append(deadline_ns)
+        return submit(questions, deadline_ns)
+
+    monkeypatch.setattr(rig.predictor, "submit", kept)
+    monkeypatch.setattr(window.time, "monotonic_ns", lambda: 7)
+    options = WindowOptions(ticks=20, longest_ms=longest_ms)
+    windows = Windows(rig.runner, rig.predictor, deadline_ms, options)
+    for index, one in enumerate(ticks(20)):
+        assert list(windows.take(index, one)) == []
+    assert given == [7 + expected_ms * 1e6]
+
+
+def test_a_signal_names_the_request_of_its_window() -> None:
+    """Its id leads from a signal to the sidecar's log, as it does tick by tick."""
+    came = Rig(learned()).process(ticks(), ticks=30)
+    named = {each.metadata["request_id"] for one in came for each in one if isinstance(each, Signal)}
+    assert named == {"fake-1", "fake-2"}
 
 
 def test_one_window_is_filled_while_another_is_answered() -> None:

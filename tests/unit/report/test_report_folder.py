@@ -1,6 +1,7 @@
 """A recorded folder is read as it was written, and what is wrong with it is named."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,6 +57,20 @@ def test_columns_hold_what_was_written(folder):
     assert learned.made_by.tolist() == [NO_MODEL, 0, 1]
     assert (rule.threshold, learned.threshold) == (None, 0.6)
     assert (rule.made_by == NO_MODEL).all()
+
+
+def test_a_tick_that_was_no_market_data_is_drawn_where_it_came(tmp_path):
+    """A time that is none is that of the tick before, or of the first that has one; such a token is 0."""
+    good = market(3)
+    ticks = [replace(good[0], timestamp=None), *good[:2], replace(good[2], timestamp="x"), good[2]]
+    ticks[1] = replace(ticks[1], instrument_token="NIFTY")  # noqa: S106 an instrument
+    folder = write_session(tmp_path, [(tick, [no_signal("s", tick, Reason.STALE_TICK)]) for tick in ticks])
+    recording = read_recording(folder)
+    assert (np.diff(recording.time_ns) / 1e9).tolist() == [0, 1, 0, 1]
+    assert recording.time_ns[0] == good[0].timestamp.timestamp() * 1e9
+    assert recording.token.tolist() == [1, 0, 1, 1, 1]
+    alone = write_session(tmp_path / "alone", [(ticks[0], [no_signal("s", ticks[0], Reason.STALE_TICK)])])
+    assert read_recording(alone).time_ns.tolist() == [0]
 
 
 def test_a_run_that_was_killed_is_read_up_to_there(folder):

@@ -1,9 +1,12 @@
 """What the page is told: every number of it follows from the recording."""
 
 import json
+from dataclasses import fields, replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from fixtures_ticks import OPEN
 from recorded_session import DIGESTS, answered, market, no_signal, signal, write_session
 
 from strategy_client.events import MarketTick, Reason
@@ -222,3 +225,167 @@ def test_page_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(IsADirectoryError):
         write_report(read_recording(folder), folder / "report.html", "a session")
     assert sorted(folder.iterdir()) == before
+
+
+def test_verdict_says_when(tmp_path):
+    """A person who reads that ticks went without an answer reads from when to when, and whose."""
+    reasons = [
+        Reason.HOLD,
+        Reason.DEADLINE_EXCEEDED,
+        Reason.HOLD,
+        Reason.DEADLINE_EXCEEDED,
+        Reason.NON_FINITE,
+    ]
+    ticks = market(5)
+    page = drawn(
+        tmp_path,
+        [(tick, [no_signal("s", tick, reason)]) for tick, reason in zip(ticks, reasons, strict=True)],
+    )
+    first, last = (f"{ticks[at].timestamp:%H:%M:%S}" for at in (1, 3))
+    late, broken = page["verdict"]["points"]
+    assert late.endswith(f"(s), from {first} to {last} UTC")
+    assert broken.endswith(f"(s), at {ticks[4].timestamp:%H:%M:%S} UTC")
+
+
+def test_verdict_over_days_names_the_day(tmp_path):
+    """In a session that goes over midnight a time alone would not say when."""
+    ticks = [replace(tick, timestamp=OPEN + timedelta(days=day)) for day, tick in enumerate(market(3))]
+    page = drawn(tmp_path, [(tick, [no_signal("s", tick, Reason.UNAVAILABLE)]) for tick in ticks])
+    [point] = page["verdict"]["points"]
+    assert point.endswith(
+        f"from {ticks[0].timestamp:%Y-%m-%d %H:%M:%S} to {ticks[2].timestamp:%Y-%m-%d %H:%M:%S} UTC"
+    )
+
+
+def test_verdict_names_the_instruments(tmp_path):
+    """Charts are of one instrument at a time, so the verdict says which to look at; of many, the first."""
+    ticks = [tick for token in range(1, 7) for tick in market(2, token=token)]
+    came = [
+        (tick, [no_signal("s", tick, Reason.UNAVAILABLE if tick.instrument_token > 1 else reason)])
+        for tick, reason in zip(ticks, [Reason.MODEL_STALE, *[Reason.HOLD] * 11], strict=True)
+    ]
+    gone, stale = drawn(tmp_path, came)["verdict"]["points"]
+    assert gone.endswith(" UTC, on 2, 3, 4 and 2 more")
+    assert stale.endswith(" UTC, on 1")
+
+
+def test_band_ends_where_nothing_was_answered(tmp_path):
+    """Over ticks without an answer no model has a band, though the same one answers before and after."""
+    ticks = [
+        (
+            tick,
+            [
+                no_signal("s", tick, Reason.BREAKER_OPEN)
+                if 4 <= number < 7
+                else no_signal("s", tick, Reason.BELOW_THRESHOLD, **answered(1, 0.5))
+            ],
+        )
+        for number, tick in enumerate(market(10))
+    ]
+    page = drawn(tmp_path, ticks)
+    [strategy] = page["instruments"][0]["strategies"]
+    assert [(band["n"], band["answers"]) for band in strategy["bands"]] == [([0, 3], 4), ([7, 9], 3)]
+    assert [row["answers"] for row in table(page, "Model versions")] == [7]
+
+
+def test_time_without_ticks_is_told(tmp_path):
+    """A silence that is wide enough to be seen is named with its ends; ticks at one pace have none."""
+    ticks = market(400)
+    quiet = [*ticks[:200], *(replace(each, timestamp=each.timestamp + timedelta(60)) for each in ticks[200:])]
+    came = [(tick, [no_signal("s", tick, Reason.HOLD)]) for tick in quiet]
+    [[begin, end]] = drawn(tmp_path / "a", came)["instruments"][0]["silences"]
+    assert (begin, end) == tuple(quiet[at].timestamp.timestamp() * 1_000 for at in (199, 200))
+    even = [(tick, [no_signal("s", tick, Reason.HOLD)]) for tick in ticks]
+    assert drawn(tmp_path / "b", even)["instruments"][0]["silences"] == []
+    assert drawn(tmp_path / "c", even[:3])["instruments"][0]["silences"] == []
+    late = [*even[:300], even[0], *even[300:]]
+    assert drawn(tmp_path / "d", late)["instruments"][0]["silences"] == []
+
+
+def test_ticks_on_which_a_shadow_wanted_otherwise_are_marked(tmp_path):
+    """A mark names what both wanted; two reasons for no signal are no difference."""
+    ticks = [(tick, [no_signal("s", tick, Reason.HOLD)]) for tick in market(4)]
+    folder = write_session(tmp_path, ticks)
+    pairs = [("HOLD", "MODEL_STALE"), ("BUY", "BUY"), ("BUY", "SELL"), ("BELOW_THRESHOLD", "BUY")]
+    lines = [
+        {
+            "tick": n,
+            "strategy_id": "s",
+            "live": {"outcome": live, "probability": 0.75},
+            "shadow": {"outcome": shadow, "probability": 0.5 + n / 10},
+        }
+        for n, (live, shadow) in enumerate(pairs)
+    ]
+    (folder / "shadows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    [shadow] = payload(read_recording(folder), "a session")["instruments"][0]["shadows"]
+    assert [(each["n"], each["live"], each["shadow"], each["y"]) for each in shadow["apart"]] == [
+        (2, "BUY", "SELL", 0.75),
+        (3, "BELOW_THRESHOLD", "BUY", 0.8),
+    ]
+    assert shadow["ticks"] == 4
+
+
+def test_differences_of_a_shadow_are_bounded_and_add_up(tmp_path):
+    """However often the two want otherwise, the marks are few and stand for all such ticks."""
+    ticks = [(tick, [no_signal("s", tick, Reason.HOLD)]) for tick in market(3_000)]
+    folder = write_session(tmp_path, ticks)
+    lines = [
+        {"tick": n, "strategy_id": "s", "live": {"outcome": "HOLD"}, "shadow": {"outcome": "BUY"}}
+        for n in range(3_000)
+    ]
+    (folder / "shadows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    [shadow] = payload(read_recording(folder), "a session")["instruments"][0]["shadows"]
+    assert len(shadow["apart"]) <= 600
+    assert sum(each["ticks"] for each in shadow["apart"]) == 3_000
+    assert shadow["apart"][0]["y"] is None
+
+
+def test_counts_are_told_in_words(tmp_path):
+    """What the edge and the connection counted stands in words, without what came to nothing."""
+    ticks = [(tick, [no_signal("s", tick, Reason.HOLD)]) for tick in market(2)]
+    counted = {
+        "edge": {"taken": 2, "stale": 0},
+        "calls": {"missed": 1},
+        "bad_lines": {"count": 3, "first": []},
+    }
+    rows = [
+        tuple(row.values()) for row in table(drawn(tmp_path, ticks, summary=counted), "Ticks and requests")
+    ]
+    assert rows == [
+        ("ticks taken", 2),
+        ("lines that are no ticks", 3),
+        ("requests not answered by the deadline", 1),
+    ]
+
+
+def test_whatever_a_run_counts_has_words():
+    """A count that is added to a run must be placed, else the page would leave it out."""
+    from strategy_client.edge import TickCounts
+    from strategy_client.predictor.connection import PredictorCounts
+    from strategy_client.report.account import FACTS
+
+    counted = {("edge", each.name) for each in fields(TickCounts)}
+    counted |= {("calls", each.name) for each in fields(PredictorCounts)}
+    assert {(key, name) for key, name, _ in FACTS} == counted | {("bad_lines", "count")}
+
+
+@pytest.mark.parametrize("side", ["live", "shadow"])
+def test_no_extreme_of_either_model_is_thinned_away(tmp_path, side):
+    """However long the session, the one tick on which one of the two was sure is drawn."""
+    ticks = [(tick, [no_signal("s", tick, Reason.HOLD)]) for tick in market(6_000)]
+    folder = write_session(tmp_path, ticks)
+    lines = [
+        {
+            "tick": n,
+            "strategy_id": "s",
+            **{
+                each: {"outcome": "HOLD", "probability": 0.99 if (n, each) == (4_321, side) else 0.5}
+                for each in ("live", "shadow")
+            },
+        }
+        for n in range(6_000)
+    ]
+    (folder / "shadows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    [shadow] = payload(read_recording(folder), "a session")["instruments"][0]["shadows"]
+    assert max(shadow[side]) == 0.99
+    assert len(shadow["n"]) < 6_000

@@ -192,6 +192,14 @@ def test_stale_tick_is_asked_nothing_and_stays_market_data() -> None:
     assert reasons(runner.process(replace(tick(5, second=2), received_ns=fresh))) == [Reason.STALE_TICK] * 2
 
 
+def test_a_stale_tick_is_stale_for_a_stopped_strategy_too() -> None:
+    """What is wrong with a tick is said before what is wrong with a strategy, as with any other bad tick."""
+    runner = runner_of(RunnerOptions(max_tick_age_ms=500), Clock(10 * S), Clock(int(OPEN.timestamp()) * S))
+    runner.executors[0].enabled = False
+    assert reasons(runner.process(replace(tick(1), received_ns=0))) == [Reason.STALE_TICK]
+    assert reasons(runner.process(replace(tick(1), received_ns=10 * S))) == [Reason.DISABLED]
+
+
 @pytest.mark.parametrize(
     ("limit_ms", "received_ns"), [(None, 0), (500.0, None), (500.0, 20 * S), (500.0, 10 * S)]
 )

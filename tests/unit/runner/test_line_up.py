@@ -1,5 +1,7 @@
 """A line-up that changes between two ticks."""
 
+import gc
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -143,6 +145,17 @@ def test_counts_of_what_stays_go_on() -> None:
     assert (runner.drift["l"].rows, runner.drift["l"].above) == (3, {"price": 1})
     runner.change([StrategyExecutor(LearnedScripted(), config("l"))])
     assert runner.drift["l"].rows == 0
+
+
+def test_nothing_is_kept_of_line_ups_long_gone() -> None:
+    """A run whose line-up changes every day for a year holds one line-up, not all there ever were."""
+    runner = StrategyRunner([watch("s")])
+    before = weakref.ref(runner._line_up)
+    for second in range(2):
+        runner.change([watch("s")])
+        runner.process(tick(1, second=second))
+    gc.collect()
+    assert before() is None
 
 
 def test_an_edge_outlives_a_change() -> None:

@@ -20,13 +20,15 @@ from fixtures_runner import (
 )
 from fixtures_ticks import OPEN, tick, ticks
 
-from strategy_client.bindings import Bindings, Bound
+from strategy_client.binding import Bound
+from strategy_client.bindings import Bindings
 from strategy_client.configuration import StrategyConfig
 from strategy_client.events import NoSignal, Outcome, Reason, Signal
 from strategy_client.factory import StrategyFactory
 from strategy_client.lineup import create_executors, wanted_models
 from strategy_client.predictor.description import Contract, NanPolicy
-from strategy_client.predictor.port import Answer, Prediction, Question
+from strategy_client.predictor.port import Answer, Prediction, Question, Refusal
+from strategy_client.processors.limits import ModelLimits
 from strategy_client.runner import StrategyRunner
 
 RANGES = ((90.0, 110.0), (-0.05, 0.05))
@@ -129,6 +131,15 @@ def test_nan_that_the_contract_accepts_is_in_range() -> None:
     assert not runner.drift["l"].above + runner.drift["l"].below
 
 
+def test_infinity_is_refused_where_nan_is_accepted() -> None:
+    """A policy that takes missing values takes no infinite ones: what float32 cannot hold is not asked."""
+    served = contract(nan_policy=NanPolicy.ACCEPT)
+    runner, predictor, _ = learned("l", served=served)
+    came = only([runner.process(each) for each in ticks([1, 1, "1e39"])][-1])
+    assert (came.reason, came.detail) == (Reason.NON_FINITE, "price is inf, return_3 is inf")
+    assert predictor.requests == []
+
+
 def test_drift_is_of_each_strategy_over_its_instruments() -> None:
     """Strategies that share a row and a contract count for themselves; instruments add up."""
     runner, _, _ = learned("a", "b", served=contract(training_ranges=RANGES), tokens=(1, 2))
@@ -168,6 +179,14 @@ def test_model_older_than_its_limit_is_stale(days: float, reason: Any) -> None:
         assert predictor.requests == []
 
 
+@pytest.mark.parametrize(("older_us", "reason"), [(0, "BUY"), (1, Reason.MODEL_STALE)])
+def test_a_model_is_used_to_the_end_of_its_age(older_us: int, reason: Any) -> None:
+    """At exactly `max_model_age_days` a model is still asked, a microsecond later no more."""
+    trained_ns = TRAINED_NS + 2 * 10**9 - 2 * DAY_NS - older_us * 1_000
+    runner, _, _ = learned("l", served=contract(trained_at_ns=trained_ns), max_model_age_days=2)
+    assert reasons([runner.process(each) for each in ticks([1, 1, 1])][-1]) == [reason]
+
+
 @pytest.mark.parametrize(("limit", "reason"), [(1, Reason.MODEL_STALE), (None, "BUY")])
 @pytest.mark.parametrize("trained_at_ns", [0, -5, 2**63 - 1])
 def test_model_that_does_not_say_its_age(limit: float | None, reason: Any, trained_at_ns: int) -> None:
@@ -191,6 +210,14 @@ def test_a_limit_beyond_the_calendar_is_none() -> None:
         for index, each in enumerate(ticks([1, 1, 1]))
     ]
     assert reasons(came[-1]) == [Reason.MODEL_STALE]
+
+
+def test_an_age_without_end_of_a_users_own_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor of a user's own may allow what no calendar holds: its model never grows old."""
+    processor = LearnedScripted()
+    monkeypatch.setattr(processor, "limits", ModelLimits(max_model_age=timedelta.max), raising=False)
+    runner, _, _ = learned_runner({"l": processor}, served=contract(trained_at_ns=TRAINED_NS))
+    assert reasons([runner.process(each) for each in ticks([1, 1, 1])][-1]) == ["BUY"]
 
 
 def test_binding_carries_what_is_served() -> None:
@@ -240,6 +267,31 @@ def test_the_same_bytes_under_another_number_are_a_doubt_too() -> None:
     for each in ticks([1, 1, 1, 1]):
         runner.process(each)
     assert looks == [1, 0]
+
+
+@pytest.mark.parametrize("reason", [Reason.CONTRACT_MISMATCH, Reason.MODEL_NOT_FOUND, Reason.MODEL_NOT_READY])
+def test_a_refusal_of_what_was_bound_is_a_doubt(reason: Reason) -> None:
+    """H5: where the sidecar says that what was asked is not what it serves, the bindings are renewed."""
+    runner, looks = answering(lambda _question: Refusal(reason, "not here"))
+    came = [reasons(runner.process(each)) for each in ticks([1, 1, 1])]
+    assert came[-1] == [reason] * 2
+    assert looks == [1, 0, 0]
+
+
+def test_a_refusal_of_another_kind_is_no_doubt() -> None:
+    """A sidecar that is late or away has said nothing of its models."""
+    runner, looks = answering(lambda _question: Refusal(Reason.UNAVAILABLE, "gone"))
+    for each in ticks([1, 1, 1]):
+        runner.process(each)
+    assert looks == [1]
+
+
+def test_an_answer_under_another_contract_is_a_doubt() -> None:
+    """H5: an answer that the contract it was asked under does not cover is not used, and looked into."""
+    runner, looks = answering(lambda question: yes(question, contract_hash="h2"))
+    came = [reasons(runner.process(each)) for each in ticks([1, 1, 1])]
+    assert came[-1] == [Reason.CONTRACT_MISMATCH] * 2
+    assert looks == [1, 0, 0]
 
 
 @pytest.mark.parametrize(

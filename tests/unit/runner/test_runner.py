@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures_clock import Clock
 from fixtures_features import Touchy
 from fixtures_runner import (
     FEATURES,
@@ -26,7 +27,8 @@ from fixtures_runner import (
 from fixtures_ticks import tick, ticks
 from sidecars import eventually
 
-from strategy_client.bindings import Bindings, Wanted
+from strategy_client.binding import Wanted
+from strategy_client.bindings import Bindings
 from strategy_client.configuration import ConfigurationError
 from strategy_client.events import MarketTick, NoSignal, Reason, Signal, SignalResult
 from strategy_client.executor import MAX_LOGGED_ERRORS, StrategyExecutor
@@ -40,7 +42,7 @@ from strategy_client.predictor.description import (
 from strategy_client.predictor.port import Answer, Question, Refusal
 from strategy_client.processors.classifier import create_classifier
 from strategy_client.processors.model import ClassMeanings, ModelReference
-from strategy_client.runner import StrategyRunner
+from strategy_client.runner import RunnerOptions, StrategyRunner
 
 
 def test_signal_takes_price_and_time_from_the_tick() -> None:
@@ -472,6 +474,36 @@ def test_runner_without_a_sidecar_says_so() -> None:
     """Learned strategies of a runner without a predictor are UNAVAILABLE."""
     runner = StrategyRunner([StrategyExecutor(LearnedScripted(), config("l"))])
     assert reasons(last(runner)) == [Reason.UNAVAILABLE]
+    _, _, bindings = learned_runner({"l": LearnedScripted()})
+    told = StrategyRunner([StrategyExecutor(LearnedScripted(), config("l"))], bindings=bindings)
+    assert reasons(last(told)) == [Reason.UNAVAILABLE]
+
+
+def test_a_strategy_may_need_no_history() -> None:
+    """A processor that asks for no history sees the tick itself, as one that asks for one tick does."""
+    seen: list[int] = []
+    act = Scripted(lambda _now, history: seen.append(len(history)), 0)
+    last(StrategyRunner([StrategyExecutor(act, config("s"))]))
+    assert seen == [1, 1, 1]
+
+
+def test_a_tick_has_its_deadline_and_its_latency() -> None:
+    """The sidecar has `deadline_ms` from when the question left; the latency is in microseconds from then."""
+    clock = Clock(7_000_000_000)
+    deadlines: list[int] = []
+
+    class Slow(RecordingPredictor):
+        def submit(self, questions: Sequence[Question], deadline_ns: int) -> Settled:
+            deadlines.append(deadline_ns)
+            clock.now_ns += 1_234_567
+            return super().submit(questions, deadline_ns)
+
+    _, _, bindings = learned_runner({"l": LearnedScripted()})
+    executors = [StrategyExecutor(LearnedScripted(), config("l"))]
+    runner = StrategyRunner(executors, Slow(yes), bindings, RunnerOptions(deadline_ms=20), clock)
+    (outcome,) = last(runner)
+    assert deadlines == [7_020_000_000]
+    assert outcome.metadata["latency_us"] == 1_234
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fixtures_clock import Clock
 from fixtures_runner import FEATURES, RecordingPredictor, Settled, contract, description, reasons, yes
-from fixtures_ticks import tick, ticks
+from fixtures_ticks import OPEN, tick, ticks
 
 from strategy_client.bindings import Bindings
 from strategy_client.configuration import ConfigurationError, EmissionConfig, StrategyConfig
@@ -18,8 +18,9 @@ from strategy_client.lineup import create_executors, wanted_models
 from strategy_client.predictor.description import Description
 from strategy_client.predictor.port import Answer, Prediction, Question, Refusal
 from strategy_client.processors.ml_momentum import create_ml_momentum_processor
-from strategy_client.runner import StrategyRunner
-from strategy_client.shadow import MAX_PENDING, ShadowSummary
+from strategy_client.questions import QuestionSheet
+from strategy_client.runner import RunnerOptions, StrategyRunner
+from strategy_client.shadow import MAX_PENDING, PendingShadows, Shadows, ShadowStrategy, ShadowSummary
 
 PARAMETERS = {"model": "m", "features": list(FEATURES), "shadow": {"model": "next"}}
 MS = 1_000_000
@@ -74,8 +75,11 @@ class SlowAnswers:
 def make(
     beside: Any = None,
     live: float = 0.75,
+    *,
     tokens: Sequence[int] = (1,),
     now_ns: Any = None,
+    wall_ns: Any = None,
+    options: RunnerOptions | None = None,
     **parameters: Any,
 ) -> StrategyRunner:
     """Return a runner of one strategy with a shadow."""
@@ -93,8 +97,10 @@ def make(
         executors,
         predictor,
         bindings,
+        options,
         shadow_predictor=beside,
         **({} if now_ns is None else {"now_ns": now_ns}),
+        **({} if wall_ns is None else {"wall_ns": wall_ns}),
     )
 
 
@@ -166,6 +172,8 @@ def test_shadow_that_cannot_be_asked_says_why(model: str, with_predictor: bool, 
     shadow = comparisons[-1].shadow
     assert isinstance(shadow, NoSignal)
     assert shadow.reason is reason
+    if not with_predictor:
+        assert shadow.detail == "this runner has no sidecar to ask"
 
 
 def test_comparisons_come_in_the_order_of_ticks() -> None:
@@ -198,6 +206,21 @@ def test_late_shadow_is_concluded_at_its_deadline() -> None:
     assert runner.take_comparisons() == []
 
 
+@pytest.mark.parametrize(
+    ("timeout_s", "together", "expected_s"), [(5, 1, 5), (5, 3, 15), (5, 20, 60), (90, 1, 90), (90, 2, 90)]
+)
+def test_ticks_that_ask_together_have_their_deadlines_together(
+    timeout_s: int, together: int, expected_s: int
+) -> None:
+    """What several ticks ask together has the sum of their deadlines, a minute or one of them at most."""
+    slow, sheet = Slow(), QuestionSheet()
+    pending = [PendingShadows(index, tick(1), sheet) for index in range(together)]
+    sheet.add(("m", 0, "h1"), np.ones(2, np.float32))
+    Shadows(slow, timeout_s * 1_000 * MS, Clock(7)).send(pending, sheet)
+    assert [each.deadline_ns for each in slow.pending] == [7 + expected_s * 1_000 * MS]
+    assert {each.deadline_ns for each in pending} == {7 + expected_s * 1_000 * MS}
+
+
 def test_the_end_collects_what_is_left() -> None:
     """With `wait` all comparisons come, answered or not."""
     slow = Slow()
@@ -220,6 +243,19 @@ def test_what_nobody_takes_is_dropped_and_counted() -> None:
     assert runner.shadows_dropped == 5
     assert len(came) == len(slow.pending) == MAX_PENDING
     assert came[0].index == 5
+
+
+def test_each_comparison_that_is_dropped_counts() -> None:
+    """H10: a tick of several strategies with a shadow is as many comparisons."""
+    shadows = Shadows(None, 1, Clock())
+    other = outcome(None)
+    for index in range(MAX_PENDING + 2):
+        pending = PendingShadows(index, tick(1))
+        pending.asked = [(ShadowStrategy(slot, Any), other) for slot in range(3)]  # type: ignore[arg-type]
+        shadows.keep(pending, [other] * 3)
+    assert shadows.dropped == 2 * 3
+    assert repr(shadows) == f"<Shadows {MAX_PENDING} ticks pending, 6 comparisons dropped>"
+    assert len(shadows.take(wait=True)) == MAX_PENDING * 3
 
 
 def test_what_is_dropped_after_it_was_asked_is_given_back() -> None:
@@ -293,6 +329,19 @@ def test_disabled_strategy_has_no_comparison() -> None:
     runner.executors[0].enabled = False
     _, comparisons = compare(runner, ticks([1, 1, 1]))
     assert (comparisons, shadow.requests) == ([], [])
+
+
+def test_a_stale_tick_has_no_comparison() -> None:
+    """Nothing is asked of a tick that no signal may come of, of the shadow neither; its features go on."""
+    shadow = RecordingPredictor(yes)
+    wall = Clock(int(OPEN.timestamp()) * 1_000 * MS)
+    runner = make(shadow, now_ns=Clock(1_000 * MS), wall_ns=wall, options=RunnerOptions(max_tick_age_ms=500))
+    received = [1_000 * MS, 1_000 * MS, 0, 1_000 * MS]
+    feed = [replace(each, received_ns=came) for each, came in zip(ticks([1, 2, 3, 4]), received, strict=True)]
+    outcomes, comparisons = compare(runner, feed)
+    assert reasons(outcomes) == [Reason.WARMING_UP] * 2 + [Reason.STALE_TICK, "BUY"]
+    assert [each.index for each in comparisons] == [0, 1, 3]
+    assert [question.features.tolist() for [question] in shadow.requests] == [[[4.0, 1.0]]]
 
 
 def test_comparison_is_of_what_was_wanted() -> None:
@@ -391,7 +440,7 @@ def test_summary_adds_up() -> None:
     summary = ShadowSummary()
     assert (summary.agreement, summary.mean_difference) == (1.0, 0.0)
     for live, shadow in [
-        (outcome("BUY", a=0.25, b=0.75), outcome("BUY", a=0.125, b=0.875)),
+        (outcome("BUY", a=0.25, b=0.75), outcome("BUY", a=0.1875, b=0.875)),
         (outcome("BUY", a=0.25, b=0.75), outcome("SELL", b=0.25, c=0.75)),
         (outcome(None), outcome(None, a=1.0)),
         (outcome(None, a=1.0), outcome("BUY", b=1.0)),

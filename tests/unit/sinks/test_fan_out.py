@@ -2,12 +2,12 @@
 
 import json
 import logging
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from fixtures_signals import processed, signal
+from own_threads import own_threads
 
 from strategy_client.configuration import ConfigurationError
 from strategy_client.events import Cause, NoSignal, Reason, ShadowComparison
@@ -151,11 +151,12 @@ def test_standard_output_takes_the_signals_of_all_brokers(capfd: pytest.CaptureF
 )
 def test_sinks_that_cannot_be_are_named(urls: Sequence[str], text: str):
     """What is wrong with a sink is told before anything is sent, with what was expected."""
+    before = own_threads("signals-")
     with pytest.raises(ConfigurationError) as raised:
         open_fan_out(urls)
 
     assert text in str(raised.value)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("signals-")]
+    assert own_threads("signals-") - before == set()
 
 
 def test_a_brokers_name_is_no_way_out_of_a_folder(tmp_path: Path):

@@ -1,16 +1,22 @@
 """JSON lines on disk."""
 
 import json
+import math
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from fixtures_ticks import tick
 
-from strategy_client.events import NoSignal, Outcome, Reason, Signal
-from strategy_client.sinks.jsonl import MAX_DEPTH, JsonLinesFile, OutcomeLines, signal_record
+from strategy_client.edge import Edge
+from strategy_client.events import NoSignal, Outcome, Reason, ShadowComparison, Signal
+from strategy_client.sinks.jsonl import MAX_DEPTH, JsonLinesFile, OutcomeLines, ShadowRecords, signal_record
 
 NOW = tick("100.10")
 SIGNAL = Signal("s", 1, "BUY", 0.5, 10, NOW.last_price, NOW.timestamp, {"b": 1, "a": 2})
@@ -63,6 +69,72 @@ def test_what_a_model_answered_is_told_and_who_it_was_once() -> None:
     assert told(answer("s"), NoSignal("t", 1, NOW.timestamp, Reason.UNAVAILABLE)) == (None, {"s": first})
 
 
+def test_what_a_processor_calls_a_digest_names_no_model() -> None:
+    """Metadata of a user's own processor under names of ours are not taken for an answer of a model."""
+    lines = OutcomeLines()
+    for digest in (np.arange(2), np.arange(3), 5, None):
+        metadata = {"digest": digest, "version": 1, "probability": 0.5}
+        record = json.loads(
+            lines.line(0, tick(100), [NoSignal("s", 1, tick(100).timestamp, Reason.HOLD, "", metadata)])
+        )
+        assert record.keys() == {"tick", "instrument_token", "timestamp", "price", "outcomes"}
+    metadata = {"digest": "d", "version": "one", "probability": 0.5}
+    (own,) = [NoSignal("s", 1, tick(100).timestamp, Reason.HOLD, "", metadata)]
+    assert "answered_by" not in lines.line(0, tick(100), [own])
+    shown = ShadowRecords().record(ShadowComparison(0, tick(100), own, own))
+    assert "answered_by" not in shown
+
+
+class NoZone(tzinfo):
+    """A zone of a user's own that raises."""
+
+    def utcoffset(self, _when: object) -> timedelta:
+        """Raise."""
+        raise LookupError
+
+
+class NoText:
+    """What cannot even be written."""
+
+    def __str__(self) -> str:
+        """Raise."""
+        raise LookupError
+
+
+def test_a_tick_that_is_no_market_data_has_its_line() -> None:
+    """H6: a time, price or token that is none is refused by the edge with a reason, and the record goes on.
+
+    Every line is JSON; where there is no time it says null.
+    """
+    naive, stamp = datetime(2024, 8, 8), pd.Timestamp("2024-08-08", tz="UTC")  # noqa: DTZ001 that is the case
+    given: list[tuple[str, Any, object, bool]] = [
+        ("timestamp", None, None, True),
+        ("timestamp", 1_723_000_000, None, True),
+        ("timestamp", "2024-08-08", None, True),
+        ("timestamp", pd.NaT, None, True),
+        ("timestamp", naive.replace(tzinfo=NoZone()), None, True),
+        ("timestamp", naive, "2024-08-08T00:00:00", True),
+        ("timestamp", stamp, "2024-08-08T00:00:00+00:00", False),
+        ("last_price", 'a "price"', 'a "price"', True),
+        ("last_price", 10**5_000, "ValueError", True),
+        ("last_price", NoText(), "LookupError", True),
+        ("last_price", 100.5, "100.5", False),
+        ("instrument_token", "NIFTY", "NIFTY", False),
+        ("instrument_token", True, True, False),
+        ("instrument_token", np.int64(7), 7, False),
+        ("instrument_token", float("nan"), None, False),
+    ]
+    lines = OutcomeLines()
+    for field, value, written, refused in given:
+        one = replace(tick(100), **{field: value})
+        problem = Edge(None, None, None, time.monotonic_ns, time.time_ns).admit(one, -math.inf)
+        assert isinstance(problem, tuple) == refused, value
+        record = json.loads(lines.line(3, one, [NoSignal("s", 1, one.timestamp, Reason.STALE_TICK)]))
+        assert record["outcomes"] == {"s": "STALE_TICK"}
+        came = record[field.removeprefix("last_")]
+        assert written in came if "Error" in str(written) else came == written
+
+
 @pytest.mark.parametrize("probability", [float("nan"), float("inf"), None, "0.5"])
 def test_probability_that_is_no_number_is_left_out(probability: object) -> None:
     """A model that answers no number spoils no line."""
@@ -105,6 +177,66 @@ def test_metadata_that_is_no_json_at_all_is_written_as_far_as_it_goes(tmp_path: 
     for _ in range(MAX_DEPTH):
         second = second["circle"]
     assert second == "..."
+
+
+class Silent:
+    """What says nothing of itself, whoever asks."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __str__(self) -> str:
+        raise self._error
+
+
+class MuteError(Exception):
+    """An error without words."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+def test_metadata_that_raises_is_written_with_the_reason(tmp_path: Path) -> None:
+    """In the place of what cannot be written stands why; what stands beside it is written as it is."""
+
+    class Unlisted(dict):
+        def items(self) -> Any:
+            raise ArithmeticError("no items")
+
+    odd = {
+        "good": 1,
+        "silent": Silent(ZeroDivisionError("by zero")),
+        "leaving": [Silent(SystemExit(3)), 2],
+        "mute": Silent(MuteError()),
+        "unlisted": Unlisted(a=1),
+        "huge": 10**5_000,
+        "numpy": [np.float32("nan"), np.array([1.0, np.inf])],
+        Silent(ValueError("no name")): 5,
+        10**5_000: True,
+        7: None,
+    }
+    with JsonLinesFile(tmp_path / "s.jsonl") as file:
+        file.write({"metadata": odd})
+    written = json.loads((tmp_path / "s.jsonl").read_text())["metadata"]
+    refused = "(not written: ValueError: Exceeds the limit (4300 digits) for integer string conversion"
+    assert written.pop("huge").startswith(refused)
+    assert [written.pop(key) for key in list(written) if key.startswith(refused)] == [True]
+    assert written == {
+        "good": 1,
+        "silent": "(not written: ZeroDivisionError: by zero)",
+        "leaving": ["(not written: SystemExit: 3)", 2],
+        "mute": "(not written: MuteError, whose text raises SystemExit)",
+        "unlisted": "(not written: ArithmeticError: no items)",
+        "numpy": [None, [1.0, None]],
+        "(not written: ValueError: no name)": 5,
+        "7": None,
+    }
+
+
+def test_interrupt_is_no_fault_of_the_metadata(tmp_path: Path) -> None:
+    """Ctrl-C while metadata is written ends what it is meant to end."""
+    with JsonLinesFile(tmp_path / "s.jsonl") as file, pytest.raises(KeyboardInterrupt):
+        file.write({"metadata": Silent(KeyboardInterrupt())})
 
 
 def test_file_is_written_anew_by_one_at_a_time(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ class ScriptedBus:
 
     def send(self, batch: Sequence[OutgoingMessage], time_left_s: Callable[[], float]) -> Delivery:
         self.entered.set()
-        self.gate.wait(10)
+        self.gate.wait(60)
         self.batches.append([json.loads(each.value)["data"]["metadata"]["number"] for each in batch])
         self.ids += [each.id for each in batch]
         came = self.script.pop(0) if self.script else Delivery(range(len(batch)))
@@ -61,7 +61,7 @@ def test_what_did_not_arrive_is_sent_again_and_nothing_else():
     bus.gate.clear()
     sink = make(bus)
     sink.send(signal(number=0))
-    bus.entered.wait(10)
+    bus.entered.wait(60)
     for number in range(1, 4):
         sink.send(signal(number=number))
     bus.gate.set()
@@ -90,7 +90,7 @@ def test_a_signal_that_grew_old_is_dropped():
     bus.gate.clear()
     sink = make(bus, clock, max_age_s=30)
     sink.send(signal(number=0))
-    bus.entered.wait(10)
+    bus.entered.wait(60)
     clock.advance(31)
     sink.send(signal(number=1))
     bus.gate.set()
@@ -145,12 +145,13 @@ def test_a_bug_in_an_adapter_does_not_end_the_sink(caplog: pytest.LogCaptureFixt
     ]
 
 
-def test_what_cannot_be_written_is_that_signals_fault():
+@pytest.mark.parametrize("error", [RuntimeError("no text"), SystemExit(3)], ids=["error", "exit"])
+def test_what_cannot_be_written_is_that_signals_fault(error: BaseException):
     """Metadata that cannot be turned into text fails its own signal; the next one arrives."""
 
     class Unwritable:
         def __str__(self) -> str:
-            raise RuntimeError("no text")
+            raise error
 
     sink = make(bus := ScriptedBus())
     sink.send(signal(number=0, bad=Unwritable()))
@@ -169,7 +170,7 @@ def test_close_sends_what_waits_once_more_and_then_lets_go():
     sink = QueuedSink("paper", "a bus", bus, options, backoff=slow)
     sink.send(signal(number=0))
     until(lambda: sink.counts.retries == 1)
-    sink.close(0.05)
+    sink.close(1.0)
     sink.send(signal(number=1))
     sink.close()
 

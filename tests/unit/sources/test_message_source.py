@@ -34,6 +34,8 @@ class ScriptedBus:
         came = self.script.pop(0)
         if isinstance(came, Exception):
             raise came
+        if isinstance(came, IncomingMessage):
+            return [came]
         self.position += 1
         value = came if isinstance(came, bytes) else json.dumps(came).encode()
         return [IncomingMessage("market.ticks[3]", self.position, value, self.position * 1_000)]
@@ -51,7 +53,8 @@ def event(event_id: str, **changes: object) -> dict:
 def make(bus: ScriptedBus, tokens=None, bad: BadLines | None = None, **columns: object) -> MessageSource:
     """Return a source on a bus, whose pauses are short."""
     backoff = Backoff(BackoffOptions(first_ms=1, longest_ms=2))
-    return MessageSource("a bus", bus, TicksConfig(**columns), tokens, bad or BadLines(), backoff=backoff)
+    columns = TicksConfig(**columns)
+    return MessageSource("a bus", bus, columns, tokens, bad or BadLines(), max_queued=10, backoff=backoff)
 
 
 def test_an_event_of_alpha_panda_is_a_tick_with_its_cause():
@@ -80,6 +83,40 @@ def test_an_event_that_comes_again_is_no_second_tick():
 
     assert [tick.cause and tick.cause.event_id for tick in ticks] == ["e1", "e2", None, None]
     assert source.counts == SourceCounts(received=5, ticks=4, repeated=1)
+
+
+def at(stream: str, position: int | str, price: object = 1, **changes: bool) -> IncomingMessage:
+    """Return a tick of its fields alone at a place on a bus."""
+    value = json.dumps({**DATA, "last_price": str(price)}).encode()
+    return IncomingMessage(stream, position, value, 1_000, **changes)
+
+
+def test_a_bare_tick_that_a_bus_gives_again_is_no_second_tick():
+    """A tick without an event is known by where it stands on its bus, and by what it says."""
+    first = at("a[0]", 7)
+    others = [at("a[0]", 8), at("a[1]", 7), at("a[0]", "7")]
+    made_anew = at("a[0]", 7, price=2)
+    source = make(ScriptedBus(first, *others, first, made_anew, others[1], made_anew, first))
+
+    assert [int(tick.last_price) for tick in source] == [1, 1, 1, 1, 2]
+    assert source.counts == SourceCounts(received=9, ticks=5, repeated=4)
+
+
+def test_a_line_that_stands_there_again_is_a_tick_again():
+    """The number of a line is counted by who reads it, and says nothing of which line it is."""
+    line = at("ticks.jsonl", 1, numbered=False)
+
+    assert len(list(make(ScriptedBus(line, line)))) == 2
+
+
+def test_what_is_remembered_has_a_bound(monkeypatch: pytest.MonkeyPatch):
+    """Of a run without an end the last ones are remembered: an older one that comes again is a tick again."""
+    monkeypatch.setattr("strategy_client.sources.message_source.MAX_REMEMBERED", 2)
+    script = [at("a", position) for position in (1, 2, 2, 3, 1, 3)]
+    source = make(ScriptedBus(*script))
+
+    assert len(list(source)) == 4
+    assert source.counts.repeated == 2
 
 
 def test_an_event_without_the_other_ids_is_its_own_beginning():

@@ -8,11 +8,13 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from eventually import until
 
 from strategy_client.configuration import ConfigurationError, TicksConfig
 from strategy_client.events import Cause
 from strategy_client.sources import open_source
 from strategy_client.sources.bad_line import BadFileError, BadLines
+from strategy_client.sources.opening import MAX_LINES
 
 DATA = {"instrument_token": 256265, "last_price": "24150.05", "timestamp": "2024-08-10T03:45:00Z"}
 
@@ -81,6 +83,37 @@ def test_standard_input_is_a_feed(monkeypatch: pytest.MonkeyPatch):
         os.close(read)
 
     assert [tick.last_price for tick in ticks] == [Decimal("24150.05"), 1]
+
+
+@pytest.mark.parametrize(
+    ("url", "most"),
+    [
+        ("file:{file}?follow=yes", MAX_LINES),
+        ("file:{file}?follow=yes&max_queued=7", 7),
+        ("-", MAX_LINES),
+    ],
+)
+def test_what_gives_more_than_is_taken_is_not_read_far_ahead(tmp_path: Path, url: str, most: int):
+    """A line that is read too early is received too early, and would be stale when the loop comes to it."""
+    file = tmp_path / "ticks.jsonl"
+    file.write_text(lines(*[DATA] * 1_000), encoding="utf-8")
+    saved = os.dup(0)
+    with file.open("rb") as opened:
+        os.dup2(opened.fileno(), 0)
+    try:
+        source = open_source(url.format(file=file), TicksConfig(), None, BadLines())
+        until(lambda: source.queued == most)
+        received = source.counts.received
+        ticks = iter(source)
+        for _ in range(1_000):
+            next(ticks)
+        source.close()
+    finally:
+        os.dup2(saved, 0)
+        os.close(saved)
+
+    assert received == most
+    assert source.counts.ticks == 1_000
 
 
 def test_the_three_forms_of_a_tick_are_read_alike(tmp_path: Path):

@@ -98,8 +98,8 @@ def test_a_list_with_what_holds_for_all(tmp_path):
 
 
 def test_a_folder_is_its_files_in_order(tmp_path):
-    """Every YAML file of a folder is read, in the order of the names; other files are left alone."""
-    (tmp_path / "2.yml").write_text(ONE)
+    """Every YAML file of a folder is read, in capitals too, in the order of the names; no others are."""
+    (tmp_path / "2.YML").write_text(ONE)
     (tmp_path / "1.yaml").write_text(MANY)
     (tmp_path / "notes.txt").write_text("{")
     file = read_strategies(tmp_path, StrategyFactory())
@@ -266,7 +266,7 @@ def test_what_holds_for_all_stands_in_one_file(tmp_path):
         ("\na: 2024-13-01\n", "strategies.yaml:2: not YAML: '2024-13-01' is no timestamp"),
         ("a: !!timestamp x\n", "strategies.yaml:1: not YAML: 'x' is no timestamp"),
         ("a: *gone\n", "strategies.yaml:1: not YAML: found undefined alias"),
-        ("a: \x00\n", "strategies.yaml: not YAML: "),
+        ("a: \x00\n", "strategies.yaml:1: not YAML: unacceptable character #x0000"),
         ("a: &a [*a]\n", "strategies.yaml: not YAML: nested more than 32 deep"),
         ("a: " + "[" * 5000, "strategies.yaml: not YAML: "),
         (
@@ -395,7 +395,7 @@ def test_a_path_that_is_not_there(tmp_path):
         ("tags: [demo]", "\ttags: [demo]", "13: not YAML: found character '\\t' that cannot start any token"),
         ("tags: [demo]", "? [a]\n: b", "13: not YAML: expected a text as the key"),
         ("tags: [demo]", "<<: 5", "13: not YAML: expected a mapping to merge"),
-        ("tags: [demo]", "---\na: b", "13: not YAML: but found another document"),
+        ("tags: [demo]", "---\na: b", "13: not YAML: expected a single document"),
     ],
 )
 def test_what_yaml_makes_of_it(tmp_path, old, new, said):

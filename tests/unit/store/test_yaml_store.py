@@ -11,7 +11,7 @@ from strategy_client.configuration import ConfigurationError
 from strategy_client.factory import StrategyFactory
 from strategy_client.store.yaml_store import YamlStore, YamlStoreOptions
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 SETTLED_NS = 1_000_000_000
 TICKING = count(1_000_000_000, 1_000_000)
 

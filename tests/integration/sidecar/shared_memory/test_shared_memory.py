@@ -76,7 +76,7 @@ def test_a_stream_uses_regions_too(client: triton.InferenceServerClient, made: O
     client.async_stream_infer("plain", in_region("region"), outputs=into_region("region", 8, 100))
     client.async_stream_infer("plain", in_region("nowhere"))
     for _ in range(2):
-        assert done.acquire(timeout=10)
+        assert done.acquire(timeout=60)
     client.stop_stream()
     assert answers[0][1] is None
     np.testing.assert_array_equal(shm.get_contents_as_numpy(handle, np.float32, [2, 1], 100), SUMS)

@@ -25,7 +25,7 @@ from shared_objects import (
     open_objects,
     refused,
 )
-from sidecars import ThreadSidecar, eventually, put, thread_sidecar
+from sidecars import PATIENCE_S, ThreadSidecar, eventually, put, thread_sidecar
 from tritonclient.grpc import service_pb2
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="this system has no /dev/shm")
@@ -198,7 +198,7 @@ def test_parameters_of_the_wrong_kind_are_refused(
         for name, value in parameters.items():
             kind = {int: "int64_param", str: "string_param", bool: "bool_param"}[type(value)]
             setattr(tensor.parameters[f"shared_memory_{name}"], kind, value)
-        stub.ModelInfer(request, timeout=10)
+        stub.ModelInfer(request, timeout=PATIENCE_S)
 
     for parameters, text in (
         ({"region": 1, "byte_size": 24}, "expected shared_memory_region as string_param"),
@@ -263,7 +263,7 @@ def test_nothing_is_written_once_a_region_is_unregistered(
     eventually(lambda: runs_in_flight(sidecar) == 1, "the call runs")
     client.unregister_system_shared_memory("region")
     assert runs_in_flight(sidecar) == 1, "the run was too short to tell"
-    assert done.wait(30)
+    assert done.wait(PATIENCE_S)
     [(result, error)] = answers
     assert result is None
     assert error.status() == "StatusCode.INVALID_ARGUMENT"

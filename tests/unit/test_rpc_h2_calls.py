@@ -1,0 +1,116 @@
+"""How a call of the transport of this machine's callers ends, whatever its function does."""
+
+import asyncio
+import struct
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+from google.protobuf.wrappers_pb2 import StringValue
+
+from inference_server.rpc.h2.call import Call
+from inference_server.rpc.h2.rows import Row
+from inference_server.rpc.incoming import parser
+from inference_server.rpc.method import CallContext, Group, Method
+from inference_server.rpc.status import Code, StatusError
+
+MAX_BYTES = 1 << 10
+QUESTION = StringValue(value="?").SerializeToString()
+FRAMED = struct.pack(">BI", 0, len(QUESTION)) + QUESTION
+
+
+class FakeStream:
+    """A stream whose caller reads everything at once."""
+
+    unread_bytes = 0
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.ends: list[tuple[Code, str]] = []
+        self.credit = 0
+
+    def send(self, framed: bytes) -> None:
+        """Remember it."""
+        self.sent.append(framed)
+
+    def end(self, code: Code, text: str) -> None:
+        """Remember it."""
+        self.ends.append((code, text))
+
+    def consumed(self, count: int) -> None:
+        """Count it."""
+        self.credit += count
+
+    def when_read(self, then: Callable[[], None]) -> None:
+        """Nothing waits."""
+        asyncio.get_running_loop().call_soon(then)
+
+    def in_turn(self, then: Callable[[], None]) -> None:
+        """It is its turn next."""
+        asyncio.get_running_loop().call_soon(then)
+
+
+def open_call(stream: FakeStream, kind: str, function: Any, **more: Any) -> Call:
+    """Open a call of a method of this kind."""
+    method = Method("/s.S/M", StringValue, StringValue, Group.OPEN, **{kind: function}, **more)
+    row = Row(method, parser(StringValue), MAX_BYTES)
+    return row.open(stream, CallContext(None, "1"), b"identity")
+
+
+def asked(data: bytes, kind: str, function: Any, **more: Any) -> FakeStream:
+    """Send this on a call of such a method, wait until it has ended, once, and return its stream."""
+
+    async def ask() -> FakeStream:
+        stream = FakeStream()
+        open_call(stream, kind, function, **more).receive(data, last=True)
+        async with asyncio.timeout(10):
+            while not stream.ends:  # noqa: ASYNC110 - the fake tells nobody
+                await asyncio.sleep(0)
+        assert len(stream.ends) == 1
+        return stream
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("kind", ["unary", "each"])
+def test_a_call_whose_work_is_cancelled_by_the_server_ends(kind: str, waits: bool) -> None:
+    """As where it waits for something that is given up: the caller is told, and not left to wait."""
+
+    async def cancelled(*_: Any) -> Any:
+        if waits:
+            await asyncio.sleep(0)
+        raise asyncio.CancelledError
+
+    function = cancelled if kind == "unary" else lambda _: nullcontext(cancelled)
+    stream = asked(FRAMED, kind, function)
+    assert stream.ends[0][0] is Code.CANCELLED
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_what_an_answer_raises_ends_the_stream(waits: bool) -> None:
+    """At once, with its status, whether or not it had to wait before."""
+
+    async def fails(_: Any) -> Any:
+        if waits:
+            await asyncio.sleep(0)
+        raise StatusError(Code.UNAUTHENTICATED, "taken back")
+
+    stream = asked(FRAMED * 3, "each", lambda _: nullcontext(fails), at_once=4)
+    assert stream.ends == [(Code.UNAUTHENTICATED, "taken back")]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", FRAMED[:-1], FRAMED * 2, struct.pack(">BI", 0, MAX_BYTES + 1)], ids=len
+)
+def test_a_call_whose_one_message_cannot_be_read_is_counted_as_refused(data: bytes) -> None:
+    """Once, with the status that its caller gets, and what came is given back."""
+    refused: list[Code] = []
+
+    async def never(*_: Any) -> Any:
+        raise AssertionError
+
+    stream = asked(data, "unary", never, refuse=lambda _, error: refused.append(error.code))
+    assert refused == [code for code, _ in stream.ends]
+    assert stream.credit == len(data)
