@@ -28,12 +28,12 @@ async def serve_until_stopped(
     """Serve until SIGTERM or SIGINT; a second one ends the process at once.
 
     At SIGHUP, what `read_again` says of the models is taken over; where it raises, nothing changes. Without
-    it, SIGHUP is a signal to stop as well. A service manager that the environment names is told how it
-    stands. The process is to end after this: it is ended, with exit code 0, where a run that hangs would
-    keep it.
+    it, SIGHUP is a signal to stop as well. One that comes during the start is answered at its end. A service
+    manager that the environment names is told how it stands. The process is to end after this: it is ended,
+    with exit code 0, where a run that hangs would keep it.
     """
     manager = ServiceManager.take(os.environ, os.getpid())
-    stop = asyncio.Event()
+    stop, reload_asked = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
         if stop.is_set():
@@ -41,14 +41,17 @@ async def serve_until_stopped(
         stop.set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, on_signal if read_again is None else reload_asked.set)
     # A SIGINT that came before has cancelled this task: that is to arrive here, where nothing is built yet.
     await asyncio.sleep(0)
     async with serving(options, head_start) as sidecar:
         announcer = Announcer(manager, sidecar.registry, SystemClock(), sidecar.reconciler.settled)
         if read_again is not None:
             loop.add_signal_handler(signal.SIGHUP, _reload, sidecar, read_again, announcer)
+            if reload_asked.is_set():
+                _reload(sidecar, read_again, announcer)
         tasks = [asyncio.create_task(_freeze(sidecar)), asyncio.create_task(announcer.run())]
         await stop.wait()
         for task in tasks:

@@ -114,6 +114,36 @@ def test_an_interrupt_that_came_before_the_start_ends_it_before_anything_is_buil
     assert not socket.exists()
 
 
+def test_a_reload_that_is_asked_for_during_the_start_does_not_end_it(models: Path, tmp_path: Path) -> None:
+    """F3: SIGHUP is answered once HTTP answers too; gRPC's callers see a ready sidecar well before that."""
+    script = f"""
+import asyncio, os, pathlib, signal
+from inference_server.app import ServeOptions
+from inference_server.running import serve_until_stopped
+from inference_server.rpc.address import Address
+
+async def hang_up():
+    os.kill(os.getpid(), signal.SIGHUP)
+
+def read_again():
+    print("read again")
+    os.kill(os.getpid(), signal.SIGTERM)
+    return options
+
+async def main():
+    asked = asyncio.create_task(hang_up())  # runs where serve_until_stopped waits first
+    await serve_until_stopped(options, read_again)
+
+socket = Address(path=pathlib.Path({str(tmp_path / "s")!r}))
+options = ServeOptions(pathlib.Path({str(models)!r}), (socket,), http=Address("127.0.0.1", 0))
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=100
+    )
+    assert (done.returncode, done.stdout) == (0, "read again\n"), done.stderr
+
+
 def test_a_run_that_cannot_be_stopped_does_not_keep_the_process(models: Path) -> None:
     """F3: a run that hangs in one node costs its caller the deadline; SIGTERM still ends with 0, warned."""
     put(models / "hangs.onnx", stubborn_model())
