@@ -96,6 +96,7 @@ class Config(Section):
         """What the listener is told."""
         return ListenerOptions(
             transport=self.transport,
+            max_connections=self.limits.max_connections,
             max_message_bytes=self.limits.max_message,
             max_metadata_bytes=self.limits.max_metadata,
             max_streams_per_connection=self.limits.max_streams_per_connection,

@@ -70,6 +70,7 @@ class LimitsSection(Section):
     runs_at_once: Count = LIMITS.turns.at_once
     runs_per_version: Count = LIMITS.turns.per_servable
     max_streams: Count = GUARD.max_streams
+    max_connections: Count = LISTENER.max_connections
     max_message: MessageBytes = LISTENER.max_message_bytes
     max_metadata: MetadataBytes = LISTENER.max_metadata_bytes
     max_streams_per_connection: Streams = LISTENER.max_streams_per_connection

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 
 import ngh2
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 PREDICT = "/tickserve.v1.Predictor/Predict"
 STREAM = "/tickserve.v1.Predictor/PredictStream"

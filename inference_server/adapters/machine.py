@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import resource
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -19,3 +21,9 @@ def memory_bytes(limits: tuple[Path, ...] = CGROUP_LIMITS) -> int:
         with contextlib.suppress(OSError, ValueError):
             sizes.append(int(path.read_text()))
     return min(size for size in sizes if size > 0)
+
+
+def file_descriptors() -> int:
+    """Return how many file descriptors this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft

@@ -69,6 +69,7 @@ def _arguments(options: "ListenerOptions") -> tuple[tuple[str, int], ...]:
         ("grpc.server.max_pending_requests", options.max_unread_calls),
         ("grpc.server.max_pending_requests_hard_limit", options.max_unread_calls),
         ("grpc.max_concurrent_streams", options.max_streams_per_connection),
+        ("grpc.server_handshake_timeout_ms", int(options.handshake_timeout_s * 1000)),
         ("grpc.keepalive_time_ms", int(options.keepalive_s * 1000)),
         # Two waits for the answer to one ping; the first that is over closes the connection.
         ("grpc.keepalive_timeout_ms", int(options.keepalive_timeout_s * 1000)),

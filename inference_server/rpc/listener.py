@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol, Self
 
+from inference_server.adapters import machine
 from inference_server.adapters.certificate import Certificate
 from inference_server.adapters.renewal import Renewal
 from inference_server.rpc.address import (
@@ -24,6 +25,17 @@ log = logging.getLogger(__name__)
 Transport = Literal["auto", "grpcio", "h2"]
 
 
+# Beyond this many local callers something is wrong, whatever the system would allow.
+MAX_CONNECTIONS: Final = 4096
+# Of the file descriptors of this process, connections may take one in so many.
+DESCRIPTORS_SHARE: Final = 2
+
+
+def default_max_connections() -> int:
+    """Return how many connections leave descriptors enough for all else."""
+    return min(MAX_CONNECTIONS, machine.file_descriptors() // DESCRIPTORS_SHARE)
+
+
 @dataclass(frozen=True, slots=True)
 class ListenerOptions:
     """Which transport, its bounds, who may use Unix sockets, and whether plaintext may leave this machine.
@@ -31,6 +43,8 @@ class ListenerOptions:
     By "auto", addresses that only this machine can reach in plaintext are served by the transport for them,
     `rpc.h2`, all others by grpcio; "grpcio" and "h2" serve all addresses by one.
 
+    `max_connections` is a bound of `rpc.h2`, on all its addresses together; a connection beyond it is closed
+    at once. One on which the caller has not begun to speak HTTP/2 within `handshake_timeout_s` is closed too.
     `max_metadata_bytes` bounds the metadata of a call, its path among them. On one connection
     `max_streams_per_connection` calls can be open; more wait on the caller's side, unseen here, so it has to
     be above the bound on calls in flight, which refuses. Of all connections together `max_unread_calls` can
@@ -41,6 +55,8 @@ class ListenerOptions:
     """
 
     transport: Transport = "auto"
+    max_connections: int = field(default_factory=default_max_connections)
+    handshake_timeout_s: float = 20.0
     max_message_bytes: int = 64 << 20
     max_metadata_bytes: int = 16 << 10
     max_streams_per_connection: int = 4096

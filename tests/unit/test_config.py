@@ -47,6 +47,7 @@ EVERY_KEY = """
     runs_at_once = 3
     runs_per_version = 1
     max_streams = 9
+    max_connections = 70
     max_message = "1 MiB"
     max_metadata = "8 KiB"
     max_streams_per_connection = 2000
@@ -130,6 +131,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert config.tls.options == TlsOptions(Path("c.pem"), Path("c.key"), Path("ca.pem"))
     assert config.tokens.options == TokenOptions(Path("p.tokens"), Path("c.tokens"))
     assert config.listener == ListenerOptions(
+        max_connections=70,
         max_message_bytes=1 << 20,
         max_metadata_bytes=8 << 10,
         max_streams_per_connection=2000,
@@ -197,6 +199,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
             "limits.max_message: expected 1048576 to 2147483647 bytes",
         ),
         ("limits.max_metadata = 100", "limits.max_metadata: expected 4096 to 1048576 bytes, came 100"),
+        ("limits.max_connections = 0", "limits.max_connections: expected a whole number"),
         (
             "limits.max_streams_per_connection = 0",
             "max_streams_per_connection: expected a whole number",
@@ -296,6 +299,7 @@ def test_variables_say_what_the_file_can_say(tmp_path: Path) -> None:
         LIMITS__RUNS_AT_ONCE="3",
         LIMITS__RUNS_PER_VERSION="1",
         LIMITS__MAX_STREAMS="9",
+        LIMITS__MAX_CONNECTIONS="70",
         MODEL='{"f": {"required": false}, "e": {"labels": {"canary-2": 4}}}',
     ) == from_file(tmp_path, EVERY_KEY)
 

@@ -13,7 +13,7 @@ from inference_server.config_sections import Section
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
 # These follow from the machine: the page says how.
-FROM_THE_MACHINE = {"listen", "state", "max_memory"}
+FROM_THE_MACHINE = {"listen", "state", "max_memory", "max_connections"}
 
 
 def keys(section: type[Section], outer: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -63,6 +63,7 @@ class Connection(asyncio.Protocol):
             ngh2.StreamReset: self._stream_reset,
             ngh2.StreamClosed: self._stream_closed,
             ngh2.PingReceived: self._ping_received,
+            ngh2.SettingsReceived: self._settings_received,
         }
         self._streams: dict[int, CallStream] = {}
         self._events: deque[ngh2.Event] = deque()
@@ -82,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._keepalive = Keepalive(
             options.keepalive_s, options.keepalive_timeout_s, self._ping, self._silent
         )
+        self._greeted = self._loop.call_later(options.handshake_timeout_s, self._never_greeted)
 
     def __repr__(self) -> str:
         return f"<Connection with {len(self._streams)} calls>"
@@ -89,7 +91,6 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say what this side allows."""
         self._transport = cast("asyncio.Transport", transport)  # as of every stream socket
-        self._shared.connections.add(self)
         self._h2.initiate_connection(
             {
                 ngh2.Setting.MAX_CONCURRENT_STREAMS: self._shared.options.max_streams_per_connection,
@@ -129,6 +130,7 @@ class Connection(asyncio.Protocol):
         del exc
         self._shared.connections.discard(self)
         self.gone.set_result(None)
+        self._greeted.cancel()
         self._keepalive.stop()
         self._events.clear()
         self._ready.clear()
@@ -343,6 +345,9 @@ class Connection(asyncio.Protocol):
         if self._pings.is_too_much(self._loop.time()):
             self._send_away(ngh2.ErrorCode.ENHANCE_YOUR_CALM, b"too_many_pings")
 
+    def _settings_received(self, _: ngh2.SettingsReceived) -> None:
+        self._greeted.cancel()
+
     def _ping(self) -> None:
         with contextlib.suppress(ngh2.NGH2Error):  # it is ending already
             self._h2.ping()
@@ -350,6 +355,10 @@ class Connection(asyncio.Protocol):
 
     def _silent(self) -> None:
         self._send_away(ngh2.ErrorCode.NO_ERROR, b"ping_timeout")
+        self.abort()
+
+    def _never_greeted(self) -> None:
+        self._send_away(ngh2.ErrorCode.NO_ERROR, b"handshake_timeout")
         self.abort()
 
     def _send_away(self, error: ngh2.ErrorCode, why: bytes) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from inference_server.rpc.address import Address, AddressError
-from inference_server.rpc.h2.connection import Connection
+from inference_server.rpc.h2.acceptor import Acceptor
 from inference_server.rpc.h2.rows import Row, Shared
 from inference_server.rpc.incoming import RequestIds, parser
 from inference_server.rpc.method import MethodTable
@@ -32,7 +32,7 @@ class H2Server:
         self._shared = Shared(rows, table.clock, RequestIds(), options, set())
         self._drain = table.drain
         self._sockets: list[socket.socket] = []
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
         self._draining: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -71,15 +71,9 @@ class H2Server:
 
     async def start(self) -> None:
         """Begin to answer."""
-        loop = asyncio.get_running_loop()
-        for bound in self._sockets:
-            self._servers.append(
-                await loop.create_server(lambda: Connection(self._shared), sock=bound, backlog=BACKLOG)
-                if bound.family != socket.AF_UNIX
-                else await loop.create_unix_server(
-                    lambda: Connection(self._shared), sock=bound, backlog=BACKLOG
-                )
-            )
+        self._acceptors = [Acceptor(bound, self._shared) for bound in self._sockets]
+        for acceptor in self._acceptors:
+            acceptor.start()
         self._draining = asyncio.create_task(self._drain_streams())
 
     def close(self) -> None:
@@ -89,8 +83,8 @@ class H2Server:
 
     async def stop(self, timeout_s: float) -> None:
         """Refuse new calls, wait for those in flight, at most this long, and cut off what is left."""
-        for server in self._servers:
-            server.close()
+        for acceptor in self._acceptors:
+            await acceptor.stop()
         self.close()
         if self._draining is not None:
             self._draining.cancel()
