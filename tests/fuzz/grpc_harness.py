@@ -87,8 +87,12 @@ class GrpcHarness:
         messages: list[bytes] = []
         try:
             for piece in pieces:
-                messages += reader.feed(piece)
+                for message in reader.feed(piece):
+                    packed = isinstance(message, framing.Packed)
+                    messages.append(message.expanded(MAX_MESSAGE) if packed else message)
                 assert reader.held_bytes <= max(sum(map(len, pieces)), MAX_MESSAGE)
+                if reader.broken is not None:
+                    raise reader.broken
         except StatusError as error:
             return messages, error.code
         return messages, None

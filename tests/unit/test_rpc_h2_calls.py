@@ -2,14 +2,19 @@
 
 import asyncio
 import struct
+import threading
+import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from eventually import BOUND_S, eventually
 from google.protobuf.wrappers_pb2 import StringValue
 
+from inference_server.rpc.h2 import expansion
 from inference_server.rpc.h2.call import Call
+from inference_server.rpc.h2.framing import Packed, frame
 from inference_server.rpc.h2.rows import Row
 from inference_server.rpc.incoming import parser
 from inference_server.rpc.method import CallContext, Group, Method
@@ -51,11 +56,13 @@ class FakeStream:
         asyncio.get_running_loop().call_soon(then)
 
 
-def open_call(stream: FakeStream, kind: str, function: Any, **more: Any) -> Call:
+def open_call(
+    stream: FakeStream, kind: str, function: Any, encoding: bytes = b"identity", **more: Any
+) -> Call:
     """Open a call of a method of this kind."""
     method = Method("/s.S/M", StringValue, StringValue, Group.OPEN, **{kind: function}, **more)
     row = Row(method, parser(StringValue), MAX_BYTES)
-    return row.open(stream, CallContext(None, "1"), b"identity")
+    return row.open(stream, CallContext(None, "1"), encoding)
 
 
 def asked(data: bytes, kind: str, function: Any, **more: Any) -> FakeStream:
@@ -64,9 +71,7 @@ def asked(data: bytes, kind: str, function: Any, **more: Any) -> FakeStream:
     async def ask() -> FakeStream:
         stream = FakeStream()
         open_call(stream, kind, function, **more).receive(data, last=True)
-        async with asyncio.timeout(10):
-            while not stream.ends:  # noqa: ASYNC110 - the fake tells nobody
-                await asyncio.sleep(0)
+        await eventually(lambda: stream.ends)
         assert len(stream.ends) == 1
         return stream
 
@@ -99,6 +104,88 @@ def test_what_an_answer_raises_ends_the_stream(waits: bool) -> None:
 
     stream = asked(FRAMED * 3, "each", lambda _: nullcontext(fails), at_once=4)
     assert stream.ends == [(Code.UNAUTHENTICATED, "taken back")]
+
+
+async def echoed(request: Any, *_: Any) -> StringValue:
+    """Say what was said."""
+    return StringValue(value=request.value)
+
+
+def said(value: str) -> bytes:
+    """Such a message as it is sent."""
+    return frame(StringValue(value=value).SerializeToString(), MAX_BYTES)
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_messages_before_one_that_is_too_long_are_answered(at_once: int) -> None:
+    """In order, though they came in one piece with it and had to wait; those after it are not begun."""
+    before = [str(number) for number in range(10)]
+    data = b"".join(map(said, before)) + struct.pack(">BI", 0, MAX_BYTES + 1) + said("after")
+    stream = asked(data, "each", lambda _: nullcontext(echoed), at_once=at_once)
+    assert stream.sent == [said(value) for value in before]
+    assert [code for code, _ in stream.ends] == [Code.RESOURCE_EXHAUSTED]
+    assert stream.credit == len(data)
+
+
+@pytest.mark.parametrize("kind", ["unary", "each"])
+def test_what_takes_long_to_expand_is_expanded_beside_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """What is short is expanded at once; a call that waits for its own does not hold up another."""
+    monkeypatch.setattr(expansion, "SHORT_BYTES", 100)
+    function = echoed if kind == "unary" else lambda _: nullcontext(echoed)
+    other = threading.Event()
+    expanded = Packed.expanded
+
+    def watched(packed: Packed, max_bytes: int) -> bytes:
+        assert threading.current_thread() is not threading.main_thread()
+        assert other.wait(BOUND_S)
+        return expanded(packed, max_bytes)
+
+    monkeypatch.setattr(Packed, "expanded", watched)
+
+    async def ask() -> tuple[FakeStream, FakeStream]:
+        long, short = FakeStream(), FakeStream()
+        open_call(long, kind, function, encoding=b"deflate").receive(packed("x" * 1000), last=True)
+        assert not long.ends
+        open_call(short, kind, function, encoding=b"deflate").receive(packed("x" * 10), last=True)
+        assert short.ends
+        other.set()
+        await eventually(lambda: long.ends)
+        return long, short
+
+    long, short = asyncio.run(ask())
+    assert (long.sent, short.sent) == ([said("x" * 1000)], [said("x" * 10)])
+
+
+def packed(value: str) -> bytes:
+    """Such a message as it is sent by who compresses it."""
+    raw = zlib.compress(StringValue(value=value).SerializeToString())
+    return struct.pack(">BI", 1, len(raw)) + raw
+
+
+@pytest.mark.parametrize("kind", ["unary", "each"])
+def test_what_cannot_be_expanded_beside_the_event_loop_ends_its_call(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """As it does where it is short: too long, or not what it says to be."""
+    monkeypatch.setattr(expansion, "SHORT_BYTES", 100)
+    function = echoed if kind == "unary" else lambda _: nullcontext(echoed)
+    long = packed("x" * 5000)
+    for data, code in (
+        (long, Code.RESOURCE_EXHAUSTED),
+        (packed("x" * 1000)[:-9] + b"wrong sum", Code.INTERNAL),
+    ):
+        refused: list[Code] = []
+        stream = asked(
+            data,
+            kind,
+            function,
+            encoding=b"deflate",
+            refuse=lambda _, error, to=refused: to.append(error.code),
+        )
+        assert [ended for ended, _ in stream.ends] == [code]
+        assert refused == ([code] if kind == "unary" else [])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from inference_server.rpc.h2.framing import MessageReader, frame
+from inference_server.rpc.h2.framing import MessageReader, Packed, frame
 from inference_server.rpc.h2.goaway import last_goaway
 from inference_server.rpc.h2.headers import MAX_TEXT, NotGrpcError, read_headers, trailers, trailers_only
 from inference_server.rpc.h2.keepalive import PingBound
@@ -29,6 +29,11 @@ HEADERS = (
 PACKERS = {b"identity": bytes, b"gzip": gzip.compress, b"deflate": zlib.compress}
 
 
+def expanded(message: bytes | Packed, max_bytes: int) -> bytes:
+    """The message as it was before its caller compressed it."""
+    return message.expanded(max_bytes) if isinstance(message, Packed) else message
+
+
 @given(
     st.lists(st.tuples(st.binary(max_size=BOUND), st.booleans()), max_size=6),
     st.lists(st.integers(0, 17), min_size=1, max_size=9).filter(any),
@@ -44,14 +49,14 @@ def test_messages_come_whole_however_they_are_cut(
         raw = PACKERS[encoding](message) if packed else message
         stream += struct.pack(">BI", packed, len(raw)) + raw
     reader = MessageReader(4 * BOUND, encoding)
-    came: list[bytes] = []
+    came: list[bytes | Packed] = []
     cut = 0
     while stream:
         size = sizes[cut % len(sizes)]
         cut += 1
         came += reader.feed(stream[:size])
         stream = stream[size:]
-    assert came == [message for message, _ in messages]
+    assert [expanded(message, 4 * BOUND) for message in came] == [message for message, _ in messages]
     assert reader.held_bytes == 0
     reader.check_whole()
 
@@ -80,9 +85,10 @@ def test_the_bound_is_the_longest_message(pieces: int) -> None:
     reader = MessageReader(BOUND)
     assert [*reader.feed(at[:-pieces]), *reader.feed(at[-pieces:])] == [bytes(BOUND)]
     for data in (over, over[:5]):
-        with pytest.raises(StatusError) as raised:
-            MessageReader(BOUND).feed(data)
-        assert raised.value.code is Code.RESOURCE_EXHAUSTED
+        reader = MessageReader(BOUND)
+        assert reader.feed(data) == []
+        assert reader.broken is not None
+        assert (reader.broken.code, reader.held_bytes) == (Code.RESOURCE_EXHAUSTED, 0)
     assert frame(bytes(BOUND), BOUND) == at
     with pytest.raises(StatusError) as raised:
         frame(bytes(BOUND + 1), BOUND)
@@ -96,12 +102,29 @@ def test_what_is_longer_than_the_bound_when_expanded_is_refused(encoding: bytes)
         raw = PACKERS[encoding](bytes(size))
         reader = MessageReader(max(BOUND, len(raw)) if size == 10**6 else BOUND, encoding)
         framed = struct.pack(">BI", 1, len(raw)) + raw
+        [message] = reader.feed(framed)
         if code is None:
-            assert reader.feed(framed) == [bytes(size)]
+            assert expanded(message, BOUND) == bytes(size)
         else:
             with pytest.raises(StatusError) as raised:
-                reader.feed(framed)
+                expanded(message, BOUND)
             assert raised.value.code is code
+
+
+def test_what_came_whole_before_a_message_that_is_wrong_is_kept() -> None:
+    """Too long or of an unknown form: those before it come out, and it is told of."""
+    good = frame(b"one", BOUND) + frame(b"two", BOUND)
+    for bad, code in (
+        (struct.pack(">BI", 0, BOUND + 1), Code.RESOURCE_EXHAUSTED),
+        (b"\2" + bytes(4), Code.INTERNAL),
+    ):
+        reader = MessageReader(BOUND)
+        assert reader.feed(good + bad + good) == [b"one", b"two"]
+        with pytest.raises(StatusError) as raised:
+            reader.check_whole()
+        assert raised.value.code is code
+        reader.clear()
+        reader.check_whole()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from google.protobuf.message import Message
 
 from inference_server.rpc.guard import status_for
 from inference_server.rpc.h2.eager import Done, begin
-from inference_server.rpc.h2.framing import MessageReader, frame
+from inference_server.rpc.h2.expansion import Expander
+from inference_server.rpc.h2.framing import MessageReader, Packed, frame
 from inference_server.rpc.incoming import Parser, read_only_message
 from inference_server.rpc.method import CallContext, Method, ServerStream, Unary
 from inference_server.rpc.status import Code, StatusError
@@ -58,6 +59,7 @@ class Opening:
     reader: MessageReader
     parse: Parser
     max_bytes: int
+    expander: Expander
 
 
 class Call:
@@ -76,6 +78,7 @@ class Call:
         self._reader = opening.reader
         self._parse = opening.parse
         self._max_bytes = opening.max_bytes
+        self._expander = opening.expander
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
@@ -189,7 +192,7 @@ class OneMessageCall(Call):
 
     def __init__(self, opening: Opening) -> None:
         super().__init__(opening)
-        self._message: bytes | None = None
+        self._message: bytes | Packed | None = None
 
     @property
     def held_bytes(self) -> int:
@@ -205,14 +208,29 @@ class OneMessageCall(Call):
             raise
         if message is not None:
             self._message = None
-            self._answer(read_only_message(self._method, self.context, self._parse, message))
+            if isinstance(message, Packed):
+                self._run(self._expand(message), self._ask)
+            else:
+                self._ask(message)
 
-    def _read(self, data: bytes, last: bool) -> bytes | None:
+    def _ask(self, message: bytes) -> None:
+        self._answer(read_only_message(self._method, self.context, self._parse, message))
+
+    async def _expand(self, packed: Packed) -> bytes:
+        try:
+            return await self._expander.expand(packed, self._max_bytes)
+        except StatusError as error:
+            self._method.refuse(self.context, error)
+            raise
+
+    def _read(self, data: bytes, last: bool) -> bytes | Packed | None:
         """Return the message once it is whole and nothing can follow it."""
         for message in self._reader.feed(data):
             if self._message is not None:
                 raise StatusError(Code.INVALID_ARGUMENT, "expected one message, came more")
             self._message = message
+        if self._reader.broken is not None:
+            raise self._reader.broken
         if last and self._message is None:
             raise StatusError(Code.INVALID_ARGUMENT, "expected one message, came none or a part of one")
         return self._message if last else None

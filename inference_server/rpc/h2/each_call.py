@@ -7,6 +7,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from inference_server.rpc.h2.call import MAX_UNREAD_BYTES, Call, Opening
+from inference_server.rpc.h2.framing import Packed
 from inference_server.rpc.method import EachMessage
 from inference_server.rpc.status import StatusError
 
@@ -20,7 +21,7 @@ class EachCall(Call):
 
     def __init__(self, function: EachMessage, opening: Opening) -> None:
         super().__init__(opening)
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[bytes | Packed] = deque()
         self._waiting_bytes = 0
         self._unconsumed = 0
         self._in_flight = 0
@@ -49,10 +50,8 @@ class EachCall(Call):
         try:
             self._read(data, last)
             request = self._next()
-        except StatusError as error:  # told after the answers that are on their way
-            self._broken = self._broken or error
-            self._last = True
-            self._forget_waiting()
+        except StatusError as error:
+            self._break(error)
             request = None
         if request is not None:
             self._begin(request)
@@ -72,6 +71,7 @@ class EachCall(Call):
             messages = self._reader.feed(data)
             self._waiting.extend(messages)
             self._waiting_bytes += sum(map(len, messages))
+            last |= self._reader.broken is not None  # told by `check_whole`, after the answers to these
         self._last |= last
 
     def _next(self) -> Any:
@@ -80,7 +80,13 @@ class EachCall(Call):
             return None
         raw = self._waiting.popleft()
         self._waiting_bytes -= len(raw)
-        return self._parse(raw)
+        return raw if isinstance(raw, Packed) else self._parse(raw)
+
+    def _break(self, error: StatusError) -> None:
+        """Read and begin nothing more; the error is told after the answers that are on their way."""
+        self._broken = self._broken or error
+        self._last = True
+        self._forget_waiting()
 
     def _forget_waiting(self) -> None:
         self._waiting.clear()
@@ -96,16 +102,26 @@ class EachCall(Call):
 
     def _begin(self, request: Any) -> None:
         self._in_flight += 1
-        coroutine: Any = self._answer(request)
+        packed = isinstance(request, Packed)
+        coroutine: Any = self._answer_packed(request) if packed else self._answer(request)
         self._run(coroutine, self._respond)
+
+    async def _answer_packed(self, packed: Packed) -> Message | None:
+        try:
+            request = self._parse(await self._expander.expand(packed, self._max_bytes))
+        except StatusError as error:
+            self._break(error)
+            return None
+        return await self._answer(request)
 
     def _free(self) -> None:
         self._stream.consumed(self._unconsumed)
         self._unconsumed = 0
 
-    def _respond(self, response: Message) -> None:
+    def _respond(self, response: Message | None) -> None:
         self._in_flight -= 1
-        self._send(response)
+        if response is not None:
+            self._send(response)
 
     def _close(self) -> None:
         super()._close()

@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from inference_server.core.size import shown_bytes
@@ -25,12 +26,53 @@ def frame(message: bytes, max_bytes: int) -> bytes:
     return PREFIX.pack(0, len(message)) + message
 
 
-class MessageReader:
-    """Puts messages of at most `max_bytes` together from pieces that are cut anywhere."""
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A message as its caller compressed it, in the `form` of zlib's; its length is that."""
 
-    __slots__ = ("_form", "_held", "_max_bytes")
+    raw: bytes
+    form: int
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def expanded(self, max_bytes: int) -> bytes:
+        """Return the message.
+
+        Raises StatusError: RESOURCE_EXHAUSTED where it is longer than `max_bytes`, INTERNAL where it is not
+        compressed as said.
+        """
+        message = self.expanded_if_short(max_bytes)
+        if message is None:
+            raise _too_long("a message", max_bytes + 1, max_bytes)
+        return message
+
+    def expanded_if_short(self, at_most: int) -> bytes | None:
+        """Return the message; None where it is longer than `at_most`, which ends the work there."""
+        expander = zlib.decompressobj(self.form)
+        try:
+            message = expander.decompress(self.raw, at_most + 1)
+        except zlib.error:
+            raise StatusError(Code.INTERNAL, "expected a message compressed as grpc-encoding says") from None
+        if len(message) > at_most:
+            return None
+        if not expander.eof:
+            raise StatusError(Code.INTERNAL, "expected a whole compressed message, came a part of one")
+        return message
+
+
+class MessageReader:
+    """Puts messages of at most `max_bytes` together from pieces that are cut anywhere.
+
+    `broken` is what is wrong with what came after the last message, None as long as nothing is:
+    RESOURCE_EXHAUSTED as soon as a message says that it is too long, INTERNAL for one that is compressed and
+    should not be. Nothing is to be fed after that.
+    """
+
+    __slots__ = ("_form", "_held", "_max_bytes", "broken")
 
     def __init__(self, max_bytes: int, encoding: bytes = b"identity") -> None:
+        self.broken: StatusError | None = None
         self._max_bytes = max_bytes
         self._form = ENCODINGS[encoding]
         self._held = bytearray()
@@ -44,20 +86,19 @@ class MessageReader:
         return len(self._held)
 
     def check_whole(self) -> None:
-        """Raise StatusError where a message has begun and nothing more will come."""
+        """Raise StatusError: what is `broken`, or where a message has begun, as nothing more will come."""
+        if self.broken is not None:
+            raise self.broken
         if self._held:
             raise StatusError(Code.INVALID_ARGUMENT, "expected whole messages, the last was cut off")
 
     def clear(self) -> None:
-        """Forget the piece that is held."""
+        """Forget the piece that is held, and what is broken."""
         self._held.clear()
+        self.broken = None
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take the next piece and return the messages that it completes.
-
-        Raises StatusError: RESOURCE_EXHAUSTED as soon as a message says that it is too long, or becomes so
-        when it is decompressed, INTERNAL for one that is not compressed as the call's headers say.
-        """
+    def feed(self, data: bytes) -> list[bytes | Packed]:
+        """Take the next piece and return the messages that it completes."""
         held = self._held
         # By far the most common: a piece that is one message.
         if not held and len(data) >= PREFIX_BYTES:
@@ -65,35 +106,30 @@ class MessageReader:
             if flag == 0 and length <= self._max_bytes and len(data) == PREFIX_BYTES + length:
                 return [data[PREFIX_BYTES:]]
         held += data
-        messages: list[bytes] = []
+        messages: list[bytes | Packed] = []
         start = 0
-        while len(held) - start >= PREFIX_BYTES:
-            flag, length = PREFIX.unpack_from(held, start)
-            if length > self._max_bytes:
-                raise _too_long("a message", length, self._max_bytes)
-            end = start + PREFIX_BYTES + length
-            if len(held) < end:
-                break
-            messages.append(self._message(flag, bytes(held[start + PREFIX_BYTES : end])))
-            start = end
+        try:
+            while len(held) - start >= PREFIX_BYTES:
+                flag, length = PREFIX.unpack_from(held, start)
+                if length > self._max_bytes:
+                    raise _too_long("a message", length, self._max_bytes)
+                end = start + PREFIX_BYTES + length
+                if len(held) < end:
+                    break
+                messages.append(self._message(flag, bytes(held[start + PREFIX_BYTES : end])))
+                start = end
+        except StatusError as error:
+            self.broken = error
+            start = len(held)
         del held[:start]
         return messages
 
-    def _message(self, flag: int, raw: bytes) -> bytes:
+    def _message(self, flag: int, raw: bytes) -> bytes | Packed:
         if flag == 0:
             return raw
         if flag != 1 or self._form is None:
             raise StatusError(Code.INTERNAL, f"expected messages that are not compressed, came flag {flag}")
-        expander = zlib.decompressobj(self._form)
-        try:
-            message = expander.decompress(raw, self._max_bytes + 1)
-        except zlib.error:
-            raise StatusError(Code.INTERNAL, "expected a message compressed as grpc-encoding says") from None
-        if len(message) > self._max_bytes:
-            raise _too_long("a message", len(message), self._max_bytes)
-        if not expander.eof:
-            raise StatusError(Code.INTERNAL, "expected a whole compressed message, came a part of one")
-        return message
+        return Packed(raw, self._form)
 
 
 def _too_long(what: str, count: int, max_bytes: int) -> StatusError:

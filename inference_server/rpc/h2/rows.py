@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from inference_server.core.clock import Clock
 from inference_server.rpc.h2.call import Call, Opening, ServerStreamCall, Stream, UnaryCall
 from inference_server.rpc.h2.each_call import EachCall
+from inference_server.rpc.h2.expansion import Expander
 from inference_server.rpc.h2.framing import MessageReader
 from inference_server.rpc.incoming import Parser, RequestIds
 from inference_server.rpc.method import CallContext, Method
@@ -36,18 +37,19 @@ class Open(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the method table, with what parses its messages, and the bound on each of them."""
+    """A row of the method table, with what parses its messages, the bound on each, and what expands them."""
 
     method: Method
     parse: Parser
     max_bytes: int
+    expander: Expander = field(default_factory=Expander)
 
     def open(self, stream: Stream, context: CallContext, encoding: bytes) -> Call:
         """Open a call of it; raises StatusError where the method does not admit it."""
         method = self.method
         method.admit(context)
         reader = MessageReader(self.max_bytes, encoding)
-        opening = Opening(stream, method, context, reader, self.parse, self.max_bytes)
+        opening = Opening(stream, method, context, reader, self.parse, self.max_bytes, self.expander)
         if method.unary is not None:
             return UnaryCall(method.unary, opening)
         if method.server_stream is not None:
