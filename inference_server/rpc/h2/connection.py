@@ -35,6 +35,9 @@ HELD_MESSAGES: Final = 4
 # With so much of its answers waiting to be read, beside one of any length, a connection gets no further call
 # begun.
 MAX_UNREAD_BYTES: Final = 16 << 20
+# What is written at a time, and in one turn of the event loop: less than a millisecond's work.
+WRITE_BYTES: Final = 1 << 18
+TURN_BYTES: Final = 1 << 20
 # After so long with what came on one connection, others get their turn on the event loop.
 TURN_S: Final = 0.001
 
@@ -227,8 +230,9 @@ class Connection(asyncio.Protocol):
             self._flushing.cancel()
             self._flushing = None
         while self._writable and not self._transport.is_closing():
-            data = self._h2.data_to_send()
+            data = self._h2.data_to_send(WRITE_BYTES)
             if not data:
+        left = TURN_BYTES
                 break
             self._transport.write(data)
             self._reset_ended()
@@ -237,6 +241,10 @@ class Connection(asyncio.Protocol):
         if self._ready:
             self._turn_soon()
         if self._transport.is_closing():
+            left -= len(data)
+            if left <= 0:
+                self._flushing = self._loop.call_soon(self._flush)
+                break
             return  # the library may answer nothing any more, not even what it wants
         if self._is_drained():
             self._h2.terminate_connection()

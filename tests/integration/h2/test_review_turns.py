@@ -6,16 +6,24 @@ import struct
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import ngh2
 import pytest
+from fuzz.memory_transport import MemoryTransport
+from fuzz.virtual_loop import VirtualLoop
+from google.protobuf.wrappers_pb2 import StringValue
 from h2_served import Served, question
 from onnx_files import score_model
 from sidecars import eventually, process_sidecar, put
 from wire_caller import DATA, PATIENCE_S, PREDICT, STREAM, WireCaller, frame, framed, headers_of
+from wire_frames import PREFACE, call_fields, data, headers, message, settings, window_update
 
 from inference_server.rpc.h2 import connection
+from inference_server.rpc.h2.rows import Row, Shared
+from inference_server.rpc.incoming import RequestIds, parser
 from inference_server.rpc.listener import ListenerOptions
+from inference_server.rpc.method import Group, Method
 
 Serve = Callable[..., AbstractContextManager[Served]]
 RESOURCE_EXHAUSTED = 8
@@ -85,7 +93,7 @@ def test_a_stream_that_waits_is_remembered_once(served: Served) -> None:
         caller.raw(frame(DATA, 0, stream, b"\0") * 1000)
         caller.socket.sendall(frame(6, 0, 0, bytes(8)))
         caller.until(lambda: caller.pongs, "all of it has been taken")
-        assert len(waits._when_read) == 1
+        eventually(lambda: len(waits._when_read) == 1, "it waits again, and once")
 
 
 def test_a_flood_on_one_stream_leaves_others_their_turn(
@@ -113,6 +121,37 @@ def test_a_flood_on_one_stream_leaves_others_their_turn(
         assert len(caller.answer(stream).messages) == many
         counting.result(PATIENCE_S)
     assert passes > many // 2
+
+
+def test_a_large_answer_leaves_others_their_turn() -> None:
+    """However fast it is read, so much of it is written in a turn of the event loop and no more."""
+    size = 8 * connection.TURN_BYTES
+    loop = VirtualLoop()
+
+    async def large(*_: Any) -> StringValue:
+        return StringValue(value="x" * size)
+
+    method = Method("/s.S/M", StringValue, StringValue, Group.OPEN, unary=large)
+    row = Row(method, parser(StringValue), 2 * size)
+    shared = Shared({method.path: row}, loop, RequestIds(), ListenerOptions(), set())
+    try:
+        with loop.current():
+            transport = MemoryTransport(loop, connection.Connection(shared))
+            transport.deliver(PREFACE + settings([(4, 2**31 - 1)]) + window_update(0, 2**30))
+            transport.deliver(headers(1, call_fields(b"/s.S/M")) + data(1, message(b""), end_stream=True))
+            turns = 0
+            while len(transport.written) < size:
+                before = len(transport.written)
+                loop.turn()
+                assert 0 < len(transport.written) - before <= connection.TURN_BYTES
+                turns += 1
+            assert turns >= 6
+            transport.vanish()
+            loop.turn()
+            loop.turn()
+            assert not loop.failures
+    finally:
+        loop.close()
 
 
 @pytest.mark.parametrize("path", [PREDICT, STREAM])
