@@ -142,6 +142,9 @@ class Connection(asyncio.Protocol):
         for stream in streams.values():
             if stream.call is not None:
                 stream.call.cancel()
+                stream.call = None
+        # It holds itself by these: the collector would come too late for what the library holds of it.
+        self._handlers = {}
 
     def drain_streams(self) -> None:
         """Let streams end after the answers to what was read of them."""
@@ -229,22 +232,22 @@ class Connection(asyncio.Protocol):
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
+        left = TURN_BYTES
         while self._writable and not self._transport.is_closing():
             data = self._h2.data_to_send(WRITE_BYTES)
             if not data:
-        left = TURN_BYTES
                 break
             self._transport.write(data)
             self._reset_ended()
             self._ready.update(self._when_read)
             self._when_read.clear()
-        if self._ready:
-            self._turn_soon()
-        if self._transport.is_closing():
             left -= len(data)
             if left <= 0:
                 self._flushing = self._loop.call_soon(self._flush)
                 break
+        if self._ready:
+            self._turn_soon()
+        if self._transport.is_closing():
             return  # the library may answer nothing any more, not even what it wants
         if self._is_drained():
             self._h2.terminate_connection()

@@ -27,9 +27,10 @@ class Keepalive:
         self._timer = self._loop.call_at(self._heard_s + self._after_s, self._ask)
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Watch no longer, and let go of who is watched for: he holds this, too."""
         if self._timer is not None:
             self._timer.cancel()
+        self._ping = self._give_up = _nobody
 
     def heard(self) -> None:
         """Take note that something came."""
@@ -48,6 +49,10 @@ class Keepalive:
             self._give_up()
         else:
             self.start()
+
+
+def _nobody() -> None:
+    """Do nothing about anyone."""
 
 
 class PingBound:
