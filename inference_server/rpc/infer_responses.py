@@ -17,7 +17,7 @@ class InferResponses:
     def __repr__(self) -> str:
         return f"<InferResponses from {self._templates!r}>"
 
-    def begin(self, id_: str, answer: Answer) -> oip.ModelInferResponse:
+    def begin(self, id_: str, answer: Answer | RowAnswer) -> oip.ModelInferResponse:
         """Return the answer's response, its outputs named and their contents not yet there."""
         response = oip.ModelInferResponse()
         response.CopyFrom(self._templates.of(answer))

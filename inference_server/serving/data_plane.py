@@ -34,9 +34,10 @@ from inference_server.core.errors import (
 from inference_server.core.servable import Abort, AbortedError, Servable, VettingResult
 from inference_server.core.size import shown_bytes
 from inference_server.core.tensor import Array, TensorSpec
+from inference_server.serving.pauses import Pauses
 from inference_server.serving.registry import Entry, Registry, Which
 from inference_server.serving.run_threads import NoThreadError, RunThreads, ThreadsClosedError
-from inference_server.serving.signature import shown
+from inference_server.serving.signature import RowNames, shown
 from inference_server.serving.thread_run import ThreadRun
 from inference_server.serving.turns import Turns, TurnsOptions
 
@@ -167,6 +168,7 @@ class DataPlane:
         self._clock = clock
         self._options = options
         self._threads = threads
+        self._pauses = Pauses()
         self._turns = Turns(options.turns)
         self._in_flight = 0
         self._input_bytes = 0
@@ -209,16 +211,24 @@ class DataPlane:
             )
 
     def answer_row(
-        self, model: str, version: Which, contract_hash: str, row: bytes, deadline_ns: int | None
+        self,
+        model: str,
+        version: Which,
+        contract_hash: str,
+        row: bytes,
+        deadline_ns: int | None,
+        *,
+        names: RowNames | None = None,
     ) -> RowAnswer | DeadlineExceededError | None:
         """Answer one row of float32 by its bytes, at once, where nothing stands in the way of that.
 
-        None where something does, be it only that the run is slow: `answer` finds what it is.
+        None where something does, be it only that the run is slow, or that not all outputs are asked for:
+        `answer` finds what it is. Without `names` the row is for the only input.
         """
         entry = self._registry.find(model, version)
         if entry is None or self._in_flight or entry.run_ns >= self._options.inline_below_ns:
             return None
-        if not entry.signature.takes_row(contract_hash, row):
+        if not entry.signature.takes_row(contract_hash, row, names):
             return None
         started_ns = self._clock.monotonic_ns()
         if deadline_ns is not None and started_ns >= deadline_ns:
@@ -246,7 +256,7 @@ class DataPlane:
         try:
             for index, call in enumerate(calls):
                 if index and self._clock.monotonic_ns() >= pause_ns:
-                    await asyncio.sleep(0)
+                    await self.pause()
                     pause_ns = self._clock.monotonic_ns() + PAUSE_EVERY_NS
                 try:
                     run = self._admit(call, deadline_ns)
@@ -267,6 +277,10 @@ class DataPlane:
             for task in slow.values():
                 task.cancel()
         return [results[index] for index in range(len(calls))]
+
+    async def pause(self) -> None:
+        """Let others have the event loop: what has paused here goes on a piece at a time."""
+        await self._pauses.pause()
 
     def _admit(self, call: Call, deadline_ns: int | None) -> _Run:
         if deadline_ns is not None and self._clock.monotonic_ns() >= deadline_ns:

@@ -8,7 +8,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,13 @@ def shown(name: str) -> str:
     return f"{quoted[: SHOWN_CHARACTERS + 1]}…{quoted[0]}"
 
 
+class RowNames(NamedTuple):
+    """By which name a row is given, and which outputs are asked for by name; none: all."""
+
+    given: str
+    outputs: tuple[str, ...]
+
+
 class Signature:
     """A servable's inputs, outputs and contract, arranged once so that checking a call is cheap."""
 
@@ -49,12 +56,17 @@ class Signature:
         self._row_bytes = _row_bytes(servable.inputs)
         self.output_rows: Final = tuple(spec.one_row for spec in servable.outputs)
 
-    def takes_row(self, contract_hash: str, row: bytes) -> bool:
-        """Whether all that the three checks below ask holds for one row of float32 and all outputs.
+    def takes_row(self, contract_hash: str, row: bytes, names: RowNames | None = None) -> bool:
+        """Whether all that the three checks below ask holds for one row of float32 and all outputs, in order.
 
-        False where NaN is left to the policy, too: whatever is not plain is theirs to judge.
+        False where NaN is left to the policy, too: whatever is not plain is theirs to judge. Without `names`
+        the row is for the only input.
         """
         if len(row) != self._row_bytes or contract_hash not in ("", self.contract_hash):
+            return False
+        if names is not None and (
+            names.given != self._only_input or names.outputs not in ((), self._all_outputs[0])
+        ):
             return False
         values = np.frombuffer(row, FLOAT32)
         return math.isfinite(np.vdot(values, values))  # as in `_check_finite`
