@@ -1,6 +1,5 @@
 """`tickserve.v1.Predictor`: many models and many rows in one message, each part with its own status."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -119,7 +118,7 @@ class Predictor:
             for place in range(0, len(answers), PAUSE_EVERY):
                 self._write(response, request.parts, answers[place : place + PAUSE_EVERY], account, input_ns)
                 if len(response) % PAUSE_EVERY == 0:
-                    await asyncio.sleep(0)
+                    await self._data_plane.pause()
         except BaseException as error:
             for part in request.parts[len(response) :]:
                 account.failed(part.model, error)
@@ -167,7 +166,7 @@ class Predictor:
                 answer = self._decode(part)
             begun.append(answer)
             if place % PAUSE_EVERY == 0 or (isinstance(answer, RowAnswer) and answer.ended_ns >= pause_ns):
-                await asyncio.sleep(0)
+                await self._data_plane.pause()
                 pause_ns = self._clock.monotonic_ns() + PAUSE_EVERY_NS
         return begun
 
