@@ -10,6 +10,7 @@ import importlib.metadata
 import platform
 
 from inference_server.http.call_metrics import CallsCollector
+from inference_server.http.heap_metrics import HeapCollector
 from inference_server.http.listener import HttpListener
 from inference_server.http.metrics import metrics
 from inference_server.http.page import StatusPage
@@ -35,6 +36,7 @@ async def start_site(
             Bounded(*shown.memory),
             loop_lag,
         ),
+        HeapCollector(),
         ServedCollector(shown.registry, shown.changes, shown.drain, shown.clock, shown.data_plane.calls_to),
         CallsCollector(shown.statistics),
         RenewalCollector(shown.tls, shown.renewals),

@@ -1,6 +1,7 @@
 """What `/metrics` says of calls and RPCs is what the statistics hold, series by series."""
 
 import asyncio
+import gc
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from servables import FunctionServable
 from inference_server.core.errors import Reason
 from inference_server.core.servable import VettingResult
 from inference_server.http.call_metrics import CallsCollector
+from inference_server.http.heap_metrics import HeapCollector
 from inference_server.http.metrics import SLICE, metrics
 from inference_server.http.served_metrics import ServedCollector
 from inference_server.http.server_metrics import Bounded, ServerCollector
@@ -45,6 +47,7 @@ class Parts:
         (route,) = metrics(
             [
                 ServerCollector(builds, calls, memory, self.lag),
+                HeapCollector(),
                 ServedCollector(
                     self.registry, self.changes, Drain(), ManualClock(), lambda model: (len(model), 1024)
                 ),
@@ -137,6 +140,22 @@ def test_what_is_taken_is_told_beside_its_bound() -> None:
     assert samples["tickserve_models_memory_bound_bytes"] == {(): 4096.0}
     assert samples["tickserve_build_info"] == {("3.11", "1.2.3"): 1.0}
     assert samples["tickserve_event_loop_lag_seconds_sum"] == {(): 0.003}
+
+
+def test_what_is_allocated_is_told() -> None:
+    """E6: what was allocated since is in it, and what was freed again is not."""
+    parts = Parts()
+    gc.collect()  # what earlier tests left is not to be freed meanwhile
+    before = parts.samples()
+    held = bytearray(64 << 20)
+    texts = [f"text {number}" for number in range(300_000)]
+    during = parts.samples()
+    del held, texts
+    after = parts.samples()
+    for name, grown in (("tickserve_heap_bytes", 64 << 20), ("tickserve_python_blocks", 300_000)):
+        first, then, last = (samples[name][()] for samples in (before, during, after))
+        assert then - first > 0.75 * grown
+        assert last - first < 0.25 * grown
 
 
 def test_changes_are_told_of_every_model_that_is_known() -> None:
