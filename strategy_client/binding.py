@@ -154,7 +154,7 @@ def _bound(version: VersionDescription, contract: Contract) -> Bound:
         (ClassMeanings(output.classes, output.meanings) for output in contract.outputs if output.classes),
         None,
     )
-    return Bound(
+    bound = Bound(
         contract_hash=contract.hash,
         accepts_nan=contract.nan_policy is NanPolicy.ACCEPT,
         meanings=meanings,
@@ -166,6 +166,7 @@ def _bound(version: VersionDescription, contract: Contract) -> Bound:
         trained_at=_instant(contract.trained_at_ns),
         training_ranges=_as_float32(tuple(map(_everything_for_nan, contract.training_ranges))),
     )
+    return _shared(bound)
 
 
 def _instant(since_epoch_ns: int) -> datetime | None:
@@ -179,6 +180,12 @@ def _everything_for_nan(span: tuple[float, float]) -> tuple[float, float]:
     # A feature that was missing in all of the training has no range; and NaN, which differs from itself,
     # would make each description another one than that before.
     return (-math.inf, math.inf) if any(map(math.isnan, span)) else span
+
+
+# Strategies that are bound alike get one object, so that a tick knows it by identity; see Peers.
+@lru_cache(maxsize=1024)
+def _shared(bound: Bound) -> Bound:
+    return bound
 
 
 # Strategies of one contract get one object, and so share the comparison with it; see FeatureRow.outside.

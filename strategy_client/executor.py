@@ -37,6 +37,8 @@ class StrategyExecutor:
         # What a learned processor was last told, of whichever instrument's binding.
         self.meanings: ClassMeanings | None = None
         self._errors_logged = 0
+        # By which limits which quantity was last held to which.
+        self._limited: tuple[StrategyConfig | None, int, int] = None, 0, 0
 
     def __repr__(self) -> str:
         state = "enabled" if self.enabled else "disabled"
@@ -99,6 +101,7 @@ class StrategyExecutor:
         metadata: Mapping[str, Any],
     ) -> Outcome:
         """Return the outcome of a wish that is valid, held to the limits."""
+        price = tick.last_price
         limited = self._limit(quantity)
         if limited < 1:
             detail = f"quantity {quantity} is {limited} after risk_multiplier and max_position_size"
@@ -111,7 +114,7 @@ class StrategyExecutor:
                 side,
                 float(confidence),
                 limited,
-                _as_decimal(tick.last_price),
+                price if type(price) is Decimal else _as_decimal(price),
                 tick.timestamp,
                 metadata,
             ),
@@ -147,17 +150,23 @@ class StrategyExecutor:
 
         Raises TypeError for what is no outcome: a tick has one of each strategy.
         """
-        if isinstance(outcome, NoSignal):
+        if type(outcome) is NoSignal:
             self._counts[outcome.reason] += 1
-        elif isinstance(outcome, Signal):
+        elif type(outcome) is Signal:
             self._counts[outcome.signal_type] += 1
         else:
             raise TypeError(f"{self.strategy_id} was left without an outcome")
 
     def _limit(self, quantity: int) -> int:
-        scaled = int(quantity * self.config.risk_multiplier)
-        limit = self.config.max_position_size
-        return scaled if limit is None else min(scaled, limit)
+        config, wanted, limited = self._limited
+        # Most processors ask for the same quantity each time, and Decimal multiplies slowly.
+        if wanted != quantity or config is not self.config:
+            config = self.config
+            scaled = int(quantity * config.risk_multiplier)
+            most = config.max_position_size
+            limited = scaled if most is None else min(scaled, most)
+            self._limited = config, quantity, limited
+        return limited
 
 
 def _as_decimal(price: object) -> Decimal:

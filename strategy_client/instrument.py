@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from strategy_client.binding import BindingsView
@@ -15,6 +15,7 @@ from strategy_client.feature_row import FeatureRow
 from strategy_client.features import FeatureSet
 from strategy_client.history import History
 from strategy_client.learned import LearnedStrategy
+from strategy_client.peers import Peers
 from strategy_client.processors.limits import shadow_of
 from strategy_client.processors.processor import LearnedProcessor
 from strategy_client.shadow import ShadowStrategy, shadow_id
@@ -50,12 +51,13 @@ Strategy = TraditionalStrategy | LearnedStrategy
 class Instrument:
     """`strategies` in the order of their outcomes; `newest_s` the time of the newest tick.
 
-    `traditional` and `learned` are the same strategies by kind, each with its place in that order.
+    `traditional` and `learned` are the same strategies by kind, each with its place in that order, the
+    learned ones by their peerage.
     """
 
     strategies: list[Strategy] = field(default_factory=list)
     traditional: list[tuple[int, TraditionalStrategy]] = field(default_factory=list)
-    learned: list[tuple[int, LearnedStrategy]] = field(default_factory=list)
+    learned: dict[Hashable, Peers] = field(default_factory=dict)
     histories: list[History] = field(default_factory=list)
     shadows: list[ShadowStrategy] = field(default_factory=list)
     rows: dict[tuple[str, ...], FeatureRow] = field(default_factory=dict)
@@ -71,7 +73,7 @@ class Instrument:
         place = len(self.strategies)
         self.strategies.append(strategy)
         if isinstance(strategy, LearnedStrategy):
-            self.learned.append((place, strategy))
+            self.learned.setdefault(strategy.peerage, Peers()).join(place, strategy)
             return
         self.traditional.append((place, strategy))
         if not any(strategy.history is history for history in self.histories):

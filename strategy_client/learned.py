@@ -2,8 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -11,32 +10,24 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from strategy_client.asked import Asked, Said
 from strategy_client.binding import BindingsView, Bound, Unbound
 from strategy_client.drift import DriftCounts
 from strategy_client.emission import Emission
-from strategy_client.events import MarketTick, Outcome, Reason
-from strategy_client.executor import StrategyExecutor
+from strategy_client.events import MarketTick, NoSignal, Outcome, Reason
+from strategy_client.executor import StrategyExecutor, new
 from strategy_client.feature_row import FeatureRow, Outside, Ranges
 from strategy_client.predictor.port import Answer, Prediction, Refusal
 from strategy_client.processors.classifier import ClassifierProcessor
 from strategy_client.processors.limits import REFUSE, limits_of
 from strategy_client.processors.processor import LearnedProcessor
-from strategy_client.questions import ModelKey, Place, QuestionSheet
+from strategy_client.questions import ModelKey, QuestionSheet
 from strategy_client.reading import Reading, source_of
 
 # Answers that say that what we are bound to is not what is served.
 DOUBTFUL: Final = frozenset({Reason.CONTRACT_MISMATCH, Reason.MODEL_NOT_FOUND, Reason.MODEL_NOT_READY})
 DAY: Final = timedelta(days=1)
 BEFORE_ALL_TICKS: Final = datetime(1, 1, 2, tzinfo=UTC)
-
-
-@dataclass(slots=True, eq=False)
-class Asked:
-    """A row that waits for its answer, and the binding under which it was asked."""
-
-    bound: Bound
-    row: NDArray[np.float32]
-    place: Place
 
 
 class LearnedStrategy:
@@ -106,7 +97,31 @@ class LearnedStrategy:
         distrust = self._find_distrust(tick, bound, row)
         if distrust is not None:
             return self.executor.no_signal(tick, *distrust)
-        return Asked(bound, row, sheet.add(self._key, row))
+        ranges = self._ranges
+        outside = self._features.outside(ranges) if ranges else ()
+        return Asked(bound, row, sheet.add(self._key, row), bool(ranges), outside)
+
+    @property
+    def peerage(self) -> Hashable:
+        """Equal for two that are peers: where they are bound alike, they ask alike."""
+        if self._classifier is None:
+            return self
+        return self._classifier.model, self._features, self._limits, self._bindings
+
+    def asks_as(self, asked: Asked) -> bool:
+        """Ask what a peer asked on this tick; False where it is bound otherwise and has to `ask` itself."""
+        bindings = self._bindings
+        if (
+            self._told is not asked.bound
+            or bindings is None
+            or bindings.of(self.executor.strategy_id) is not asked.bound
+        ):
+            return False
+        if asked.compared:
+            self._drift.rows += 1
+            if asked.outside:
+                self._drift.count(asked.outside)
+        return True
 
     def ask_again(self, asked: Asked, sheet: QuestionSheet) -> Asked:
         """Write what was asked before on another sheet, under the binding of then."""
@@ -165,6 +180,33 @@ class LearnedStrategy:
             return executor.no_signal(tick, verdict, "", metadata)
         side, probability = verdict
         return executor.signal(tick, side, min(1.0, probability), classifier.position_size, metadata)
+
+    def said(self, tick: MarketTick, asked: Asked, provenance: Mapping[str, Any]) -> Said | None:
+        """Return what this concluded last, where a peer that asked the same may conclude it as it stands."""
+        classifier, reading = self._classifier, asked.place.reading
+        meanings = asked.bound.meanings
+        if classifier is None or reading is None or self.executor.meanings is not meanings:
+            return None
+        concluded = reading.concluded(classifier.rule, provenance)
+        if concluded is None or type(tick.last_price) is not Decimal:
+            return None
+        verdict, metadata = concluded
+        common = classifier.rule, meanings, reading.source, metadata
+        if isinstance(verdict, Reason):
+            return Said(*common, verdict)
+        return Said(*common, Reason.HOLD, verdict.side, min(1.0, verdict.probability))
+
+    def concludes_as(self, tick: MarketTick, said: Said) -> Outcome | None:
+        """Return the outcome of what was `said`; None where this is to `conclude` for itself."""
+        classifier, executor = self._classifier, self.executor
+        if classifier is None or classifier.rule != said.rule or executor.meanings is not said.meanings:
+            return None
+        self._answered_by[said.source] += 1
+        if said.side is not None:
+            return executor.signal(tick, said.side, said.confidence, classifier.position_size, said.metadata)
+        # As the executor makes it, without another call.
+        of = executor.strategy_id, tick.instrument_token, tick.timestamp
+        return new(NoSignal, (*of, said.reason, "", said.metadata))
 
     def _other_contract(
         self, tick: MarketTick, bound: Bound, answer: Prediction, provenance: Mapping[str, Any]

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from strategy_client.asked import Asked
 from strategy_client.events import MarketTick, Outcome
 from strategy_client.instrument import Instrument, Strategy
-from strategy_client.learned import Asked
 from strategy_client.predictor.port import PendingAnswers
 from strategy_client.questions import QuestionSheet
 from strategy_client.shadow import PendingShadows

@@ -48,6 +48,11 @@ class Reading:
         self._concluded_from: Mapping[str, Any] | None = None
         self._concluded_by: Hashable = None
 
+    @property
+    def source(self) -> tuple[str, int, str]:
+        """The model, the version and the digest that answered."""
+        return self._answer.model, self._answer.version, self._answer.digest
+
     def metadata(
         self, provenance: Mapping[str, Any], confidence_threshold: float | None
     ) -> Mapping[str, Any]:
@@ -65,13 +70,19 @@ class Reading:
             self._told = provenance, confidence_threshold
         return self._metadata
 
+    def concluded(self, rule: Hashable, provenance: Mapping[str, Any]) -> Conclusion | None:
+        """Return what was concluded last, where that was by this rule, and of the same provenance."""
+        if provenance is not self._concluded_from or rule != self._concluded_by:
+            return None
+        return self._concluded
+
     def conclude(self, classifier: ClassifierProcessor, provenance: Mapping[str, Any]) -> Conclusion:
         """Return what a classifier says where there are `probabilities`, and the metadata of its outcome.
 
         It is worked out once for all classifiers of one rule in turn.
         """
         rule = classifier.rule
-        if provenance is not self._concluded_from or rule != self._concluded_by:
+        if self.concluded(rule, provenance) is None:
             verdict = classifier.judge(self.prediction)
             threshold = classifier.confidence_threshold
             if isinstance(verdict, Reason):

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -14,7 +14,7 @@ from strategy_client.emission import Emission
 from strategy_client.events import MarketTick, Outcome, Reason, ShadowComparison
 from strategy_client.executor import StrategyExecutor
 from strategy_client.instrument import Instrument, LineUp
-from strategy_client.learned import Asked, LearnedStrategy
+from strategy_client.peers import Peers
 from strategy_client.pending import PendingTick
 from strategy_client.predictor.port import Answer, Predictor
 from strategy_client.questions import QuestionSheet
@@ -212,10 +212,8 @@ class StrategyRunner:
     def ask_again(self, pending: PendingTick) -> None:
         """Send what a tick asks as a request of its own, where the one that it shared was not answered."""
         pending.sheet = QuestionSheet()
-        for slot, strategy in self._learned(pending):
-            asked = pending.slots[slot]
-            if isinstance(asked, Asked):
-                pending.slots[slot] = strategy.ask_again(asked, pending.sheet)
+        for peers in self._learned(pending):
+            peers.ask_again(pending.slots, pending.sheet)
         self._send(pending)
 
     def conclude(
@@ -226,10 +224,8 @@ class StrategyRunner:
         `provenance` goes into the metadata of what the answers became.
         """
         tick, slots = pending.tick, pending.slots
-        for slot, learned in self._learned(pending):
-            asked = slots[slot]
-            if isinstance(asked, Asked):
-                slots[slot] = learned.conclude(tick, asked, answers[asked.place.question], provenance)
+        for peers in self._learned(pending):
+            peers.conclude(tick, slots, answers, provenance)
         outcomes = cast("list[Outcome]", slots)
         if pending.shadows is not None:
             self._shadows.keep(pending.shadows, tuple(outcomes))
@@ -282,16 +278,15 @@ class StrategyRunner:
             return
         instrument.work_out(pending.price)
         tick, slots, sheet = pending.tick, pending.slots, pending.sheet
-        for slot, strategy in instrument.learned:
-            if slots[slot] is None:
-                slots[slot] = strategy.ask(tick, sheet)
+        for peers in instrument.learned.values():
+            peers.ask(tick, slots, sheet)
         if pending.shadows is not None:
             for shadow in instrument.shadows:
                 if pending.strategies[shadow.slot].executor.enabled:
                     pending.shadows.ask(shadow)
 
-    def _learned(self, pending: PendingTick) -> Sequence[tuple[int, LearnedStrategy]]:
-        return () if pending.instrument is None else pending.instrument.learned
+    def _learned(self, pending: PendingTick) -> Iterable[Peers]:
+        return () if pending.instrument is None else pending.instrument.learned.values()
 
     def _find(self, tick: MarketTick) -> Instrument | None:
         try:

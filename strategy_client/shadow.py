@@ -5,8 +5,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from strategy_client.asked import Asked
 from strategy_client.events import MarketTick, Outcome, Reason, ShadowComparison, Signal
-from strategy_client.learned import Asked, LearnedStrategy
+from strategy_client.learned import LearnedStrategy
 from strategy_client.predictor.port import Answer, PendingAnswers, Predictor, Refusal
 from strategy_client.questions import QuestionSheet
 

@@ -113,15 +113,18 @@ class ZScore:
 class ZScoreStream(RunStream):
     """The z-score with its parts."""
 
-    __slots__ = ("_moments", "_price")
+    __slots__ = ("_moments", "_price", "_score")
 
     def __init__(self, window: int) -> None:
         self._moments = SlidingMoments(window)
         self._price = math.nan
+        # Until the next price, for all who ask for it.
+        self._score: float | None = None
 
     def update(self, price: float) -> None:
         """Take the next price."""
         self._price = price
+        self._score = None
         self._moments.push(price)
 
     def mean_and_std(self) -> tuple[float, float]:
@@ -131,13 +134,17 @@ class ZScoreStream(RunStream):
 
     def value(self) -> float:
         """Return the z-score; 0 where all prices are equal, NaN before the window is full."""
-        reference, offset, std = self._moments.value()
-        return ((self._price - reference) - offset) / std if std else 0.0
+        score = self._score
+        if score is None:
+            reference, offset, std = self._moments.value()
+            score = self._score = ((self._price - reference) - offset) / std if std else 0.0
+        return score
 
     def run(self, prices: Sequence[float]) -> list[float]:
         """Return the z-score at each of the next prices."""
         if prices:
             self._price = prices[-1]
+            self._score = None
         return [
             ((price - reference) - offset) / std if std else 0.0
             for price, (reference, offset, std) in zip(prices, self._moments.run(prices), strict=True)

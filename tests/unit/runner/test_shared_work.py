@@ -3,16 +3,28 @@
 import copy
 import json
 import pickle
+from decimal import Decimal
 
 import pytest
-from fixtures_runner import FEATURES, last, learned_runner
+from fixtures_runner import (
+    FEATURES,
+    RecordingPredictor,
+    config,
+    contract,
+    description,
+    last,
+    learned_runner,
+    yes,
+)
 from fixtures_ticks import tick
 
-from strategy_client.configuration import StrategyConfig
+from strategy_client.bindings import Bindings
+from strategy_client.configuration import EmissionConfig, StrategyConfig
 from strategy_client.events import NoSignal, Reason, Signal
 from strategy_client.executor import StrategyExecutor
 from strategy_client.factory import StrategyFactory
 from strategy_client.features import FeatureSet
+from strategy_client.lineup import wanted_models
 from strategy_client.predictor.port import Prediction
 from strategy_client.processors.classifier import ClassifierOptions, ClassifierProcessor
 from strategy_client.processors.model import ClassMeanings, ModelReference, PredictionRow
@@ -95,7 +107,9 @@ def test_metadata_is_of_its_own_tick_and_threshold():
 
 
 def classifier(threshold, kind=ClassifierProcessor):
-    options = ClassifierOptions(confidence_threshold=threshold, position_size=5)
+    options = ClassifierOptions(
+        confidence_threshold=threshold, position_size=5, outside_training_range="count"
+    )
     return kind("ml", ModelReference("m"), FeatureSet(FEATURES), options)
 
 
@@ -131,6 +145,56 @@ def test_what_is_derived_from_a_classifier_of_ours_is_asked_itself():
     assert isinstance(again, Signal)
     assert ours.metadata is again.metadata
     assert (theirs.reason, theirs.metadata["model"]) == (Reason.PROCESSOR_ERROR, "m")
+
+
+def test_peers_are_as_each_by_itself():
+    """Of one model and row each has its own rule, limits and counts, and is asked or not for itself."""
+    changes = {
+        "first": {},
+        "next": {"max_position_size": 3},
+        "doubled": {"risk_multiplier": Decimal(2)},
+        "sure": {},
+        "disabled": {"enabled": False},
+        "once": {"emission": EmissionConfig(edge_trigger=True)},
+        "last": {},
+    }
+    thresholds = {"sure": 0.8, "last": 0.7}
+
+    def said_by(names):
+        executors = [
+            StrategyExecutor(classifier(thresholds.get(name, 0.6)), config(name, **changes[name]))
+            for name in names
+        ]
+        served = contract(training_ranges=((0.0, 101.0), (-1.0, 1.0)))
+        bindings = Bindings(wanted_models(executors), lambda _models: description(served))
+        bindings.refresh()
+        runner = StrategyRunner(executors, RecordingPredictor(yes), bindings)
+        outcomes = [runner.process(tick(100 + second, second=second)) for second in range(6)]
+        told = [
+            [each._replace(metadata={**each.metadata, "latency_us": 0}) for each in of_tick]
+            for of_tick in outcomes
+        ]
+        return told, runner, {each.strategy_id: each.counts for each in executors}
+
+    together, runner, counts = said_by(changes)
+    for place, name in enumerate(changes):
+        alone, by_itself, its_counts = said_by([name])
+        assert [of_tick[place] for of_tick in together] == [outcome for (outcome,) in alone]
+        assert runner.drift[name] == by_itself.drift[name]
+        assert runner.answered_by[name] == by_itself.answered_by[name]
+        assert counts[name] == its_counts[name]
+    assert {told.quantity for told in together[-1] if isinstance(told, Signal)} == {5, 3, 10}
+
+
+def test_other_limits_hold_from_the_next_signal_on():
+    """The quantity that the limits let through is remembered, and only as long as they are the same."""
+    one = StrategyExecutor(classifier(0.6), config("a"))
+    given = (tick(100), "BUY", 0.7, 5, {})
+    quantities = []
+    for changes in ({}, {"max_position_size": 3}, {"risk_multiplier": Decimal(2)}):
+        one.reconfigure(config("a", **changes))
+        quantities.append(one.signal(*given).quantity)
+    assert quantities == [5, 3, 10]
 
 
 def test_outcomes_are_frozen():
