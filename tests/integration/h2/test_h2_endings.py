@@ -31,7 +31,7 @@ WATCH = "/grpc.health.v1.Health/Watch"
 WINDOW = ngh2.Setting.INITIAL_WINDOW_SIZE
 UNAVAILABLE = 14
 # About a second of the model's turns.
-SLOW = 1_000_000.0
+SLOW = 200_000.0
 
 
 def test_a_server_that_is_told_to_stop_answers_what_it_began(
