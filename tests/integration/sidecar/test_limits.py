@@ -165,6 +165,18 @@ def test_a_caller_that_is_gone_is_noticed(models: Path) -> None:
         alive.end()
 
 
+def test_who_connects_and_says_nothing_is_cut_off(models: Path) -> None:
+    """When the time to begin is over, long before he is asked for a sign of life."""
+    with thread_sidecar(models, listener=ListenerOptions(handshake_timeout_s=0.5)) as sidecar:
+        host, _, port = sidecar.tcp.rpartition(":")
+        silent = socket.create_connection((host, int(port)), PATIENCE_S)
+        with silent, contextlib.suppress(ConnectionResetError):
+            while silent.recv(1 << 16):
+                pass
+        with channel_to(sidecar) as channel:
+            assert describe(channel).ready
+
+
 @pytest.mark.parametrize(("interval_s", "sent_away"), [(60.0, True), (0.001, False)])
 def test_who_pings_too_often_is_sent_away(models: Path, interval_s: float, sent_away: bool) -> None:
     """How often is too often is as configured; who keeps to it is answered each time."""

@@ -139,6 +139,7 @@ def test_a_token_that_is_taken_back_ends_its_streams(sidecar: ThreadSidecar, fol
             next(answers)
         questions.put(None)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert caught.value.details() == "the token that came does not open the predict calls"
         ask(channel, *CALLS["predict"], OTHER)
 
 
