@@ -23,7 +23,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from forests import expectation_of, make_forests
 from operator_moves import ReplacedModel
 from process_size import Size
 from sidecar_process import SidecarProcess, sidecar_process
+from soak_memory import Memory, scraped
 from soak_report import MAX_LEFT, Soaked, State, problems, told
 
 from strategy_client import InferenceClient
@@ -208,6 +208,7 @@ class Soak:
         kinds: dict[str, int] = {}
         for kind, one in seen:
             kinds[kind] = kinds.get(kind, 0) + one["answered"]
+        alive = sidecar.process.poll() is None
         return State(
             seconds,
             kinds,
@@ -219,7 +220,8 @@ class Soak:
             self._swaps,
             self._killed,
             len(BUG.findall(sidecar.log_text())),
-            Size.of(sidecar.pid, seconds) if sidecar.process.poll() is None else None,
+            Size.of(sidecar.pid, seconds) if alive else None,
+            Memory.of(sidecar.pid, sidecar.http_address()) if alive else None,
         )
 
     @staticmethod
@@ -269,11 +271,8 @@ def _port(sidecar: SidecarProcess) -> str:
 
 
 def _in_flight(sidecar: SidecarProcess) -> int:
-    with urllib.request.urlopen(f"http://{sidecar.http_address()}/metrics", timeout=LEFT_S) as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(
-        int(float(line.rpartition(" ")[2])) for line in lines if line.startswith("tickserve_rpcs_in_flight{")
-    )
+    told = scraped(sidecar.http_address())
+    return sum(int(count) for name, count in told.items() if name.startswith("tickserve_rpcs_in_flight{"))
 
 
 def main() -> None:
