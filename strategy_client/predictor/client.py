@@ -30,6 +30,7 @@ from strategy_client.predictor.status import (
 from strategy_client.predictor.transport import Transport, TransportInUse, choose_transport, open_stub
 
 READY_POLL_S: Final = 0.02
+ROWS_RANK: Final = 2
 
 
 class InferenceClient:
@@ -114,7 +115,9 @@ class InferenceClient:
         list. `version` 0 lets the sidecar choose. Raises InferenceError, as one of its kinds, when there is
         no answer; ValueError when `rows` has another rank or no row.
         """
-        features = np.atleast_2d(np.asarray(rows, dtype=np.float32))
+        features = np.asarray(rows, dtype=np.float32)
+        if features.ndim < ROWS_RANK:
+            features = np.atleast_2d(features)
         question = Question(model, features, version, contract_hash)
         timeout_us = max(int(timeout_s * NS_PER_S) // NS_PER_US, 1)
         request = write_request(self._connection.next_id(), [question], timeout_us)
@@ -124,14 +127,14 @@ class InferenceClient:
             raise error_of(error, self.target) from None
         except ValueError:
             raise self._closed_error() from None
+        answer = read_response(response, [question])[0]
+        if not isinstance(answer, Refusal):
+            return answer
         if response.parts and response.parts[0].status.code:
             status = response.parts[0].status
             meaning = meaning_of(status.code)
             raise meaning.error(meaning.part, status.message)
-        answer = read_response(response, [question])[0]
-        if isinstance(answer, Refusal):
-            raise SidecarUnavailableError(answer.reason, answer.detail)
-        return answer
+        raise SidecarUnavailableError(answer.reason, answer.detail)
 
     def describe(self, models: Sequence[str] = (), timeout_s: float = 5.0) -> Description:
         """Return what is served, of all models or of those named; a name that is not known is left out.

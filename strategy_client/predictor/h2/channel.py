@@ -7,7 +7,7 @@ from typing import Final
 
 import grpc
 
-from strategy_client.predictor.backoff import Backoff, BackoffOptions
+from strategy_client.predictor.backoff import NS_PER_MS, Backoff, BackoffOptions
 from strategy_client.predictor.channel import MAX_MESSAGE_BYTES, RECONNECT_FIRST_MS, RECONNECT_LONGEST_MS
 from strategy_client.predictor.h2.exchange import CallError, Exchange
 from strategy_client.predictor.h2.framing import frame
@@ -151,7 +151,7 @@ class UnaryCall:
         return self._answers[0]
 
     def _ask(self) -> Ending:
-        pauses = Backoff(RECONNECT)
+        pauses: Backoff | None = None
         again = True
         while True:
             try:
@@ -172,6 +172,7 @@ class UnaryCall:
                     continue
             if reached or not self._waits or self._cancelled:
                 return ending
+            pauses = pauses or Backoff(RECONNECT)
             left_ns = self._deadline_ns - time.monotonic_ns()
             pause_s = min(pauses.next_ns(), max(left_ns, 0)) / NS_PER_S
             if self._channel.pause(pause_s, lambda: self._cancelled):
@@ -183,8 +184,10 @@ class UnaryCall:
         self._answers.clear()
         self._ending = None
         exchange = Exchange(self._answers.append, self._end)
-        left_ns = self._deadline_ns - time.monotonic_ns()
-        connection.open(exchange, self._channel.headers(self._path, left_ns), frame(self._message))
+        # In whole milliseconds: so calls of one timeout have one text, which either side's table then holds.
+        left_ms = -((time.monotonic_ns() - self._deadline_ns) // NS_PER_MS)
+        headers = self._channel.headers(self._path, left_ms * NS_PER_MS)
+        connection.open(exchange, headers, frame(self._message))
         self._under_way = connection, exchange
         if self._cancelled:
             self.cancel()

@@ -7,6 +7,7 @@ import base64
 import urllib.parse
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import grpc
@@ -15,6 +16,9 @@ Header = tuple[bytes, bytes]
 
 CONTENT_TYPE: Final = b"application/grpc"
 USER_AGENT: Final = b"tickserve-client ngh2"
+# As nearly every answer has them, in the form in which the library gives them.
+USUAL_RESPONSE: Final = ((b":status", b"200"), (b"content-type", CONTENT_TYPE))
+USUAL_TRAILERS: Final = ((b"grpc-status", b"0"),)
 MAX_TIMEOUT_DIGITS: Final = 8
 # The units of grpc-timeout, the finest first, in nanoseconds.
 TIMEOUT_UNITS: Final = (
@@ -55,19 +59,14 @@ class Ending:
     details: str = ""
 
 
+_OK: Final = Ending(grpc.StatusCode.OK)
+
+
 def request_headers(
     path: bytes, authority: bytes, timeout_ns: int | None, metadata: Iterable[tuple[str, str | bytes]]
 ) -> list[Header]:
     """Return the fields that begin a call; the values of metadata whose name ends in -bin are bytes."""
-    headers = [
-        (b":method", b"POST"),
-        (b":scheme", b"http"),
-        (b":path", path),
-        (b":authority", authority),
-        (b"te", b"trailers"),
-        (b"content-type", CONTENT_TYPE),
-        (b"user-agent", USER_AGENT),
-    ]
+    headers = [*_same_each_time(path, authority)]
     if timeout_ns is not None:
         headers.append((b"grpc-timeout", timeout_text(timeout_ns)))
     for name, value in metadata:
@@ -76,6 +75,19 @@ def request_headers(
             raw = base64.b64encode(raw).rstrip(b"=")
         headers.append((name.lower().encode("ascii"), raw))
     return headers
+
+
+@lru_cache(maxsize=64)
+def _same_each_time(path: bytes, authority: bytes) -> tuple[Header, ...]:
+    return (
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", path),
+        (b":authority", authority),
+        (b"te", b"trailers"),
+        (b"content-type", CONTENT_TYPE),
+        (b"user-agent", USER_AGENT),
+    )
 
 
 def timeout_text(timeout_ns: int) -> bytes:
@@ -89,6 +101,8 @@ def timeout_text(timeout_ns: int) -> bytes:
 
 def refused_by(headers: Sequence[Header]) -> Ending | None:
     """Return how a response that is no gRPC's ends its call; None where it is one that may go on."""
+    if headers == USUAL_RESPONSE:
+        return None
     fields = dict(headers)
     if b"grpc-status" in fields:
         return None
@@ -108,6 +122,8 @@ def refused_by(headers: Sequence[Header]) -> Ending | None:
 
 def ending_of(trailers: Sequence[Header]) -> Ending:
     """Return the status that trailers hold, or a response that is nothing but trailers."""
+    if trailers == USUAL_TRAILERS:
+        return _OK
     fields = dict(trailers)
     number = fields.get(b"grpc-status")
     if number is None:
