@@ -77,5 +77,6 @@ class ThreadRun(Generic[T]):
 
     def _let_go(self, *, ran: bool) -> None:
         self._over = True
+        self._work = None  # they hold each other, and what the caller sent: it would stay until the collector
         self._turns.give_back(self._turn, ran=ran)
         self._entry.release()
