@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated
 
@@ -70,7 +70,7 @@ def parity(
         bad = BadLines()
         columns = file.ticks or TicksConfig()
         known = {token for each in executors for token in each.config.instrument_tokens}
-        files = [open_ticks(path, columns, known, bad) for path in ticks]
+        files = [stack.enter_context(closing(open_ticks(path, columns, known, bad))) for path in ticks]
         sidecar = open_sidecar(
             stack,
             wanted,

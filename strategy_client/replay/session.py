@@ -5,7 +5,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -118,7 +118,10 @@ class Replay:
         bad = BadLines(strict=self._options.strict)
         with ExitStack() as stack:
             tokens = {token for e in self._executors for token in e.config.instrument_tokens}
-            files = [open_ticks(path, self._options.columns, tokens, bad) for path in self._options.ticks]
+            files = [
+                stack.enter_context(closing(open_ticks(path, self._options.columns, tokens, bad)))
+                for path in self._options.ticks
+            ]
             ticks = self._open_ticks(files, bad)
             sidecar = open_sidecar(
                 stack,

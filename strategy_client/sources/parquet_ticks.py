@@ -61,6 +61,10 @@ class ParquetTickFile:
         """Return the part of the file that was read, 0 to 1."""
         return self._read_rows / max(int(self._file.metadata.num_rows), 1)
 
+    def close(self) -> None:
+        """Let go of the file, however far it was read; nothing more is read of it. May be called twice."""
+        self._file.close()
+
 
 def _values(column: Any) -> list[Any]:
     if pa.types.is_timestamp(column.type):

@@ -34,6 +34,10 @@ class TickFile(Protocol):
         """Return the part of the file that was read, 0 to 1."""
         ...
 
+    def close(self) -> None:
+        """Let go of the file, however far it was read; nothing more is read of it. May be called twice."""
+        ...
+
 
 class TextTickFile:
     """CSV or JSON lines, plain or compressed."""
@@ -69,6 +73,12 @@ class TextTickFile:
         if self._raw is None:
             return float(self._done)
         return min(self._raw.tell() / self._size, NOT_DONE)
+
+    def close(self) -> None:
+        """Let go of the file, however far it was read; nothing more is read of it. May be called twice."""
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            raw.close()
 
 
 def open_ticks(path: Path, config: TicksConfig, tokens: Collection[int] | None, bad: BadLines) -> TickFile:
