@@ -11,27 +11,15 @@ import ngh2
 from inference_server.rpc.h2.call import Call
 from inference_server.rpc.h2.goaway import last_goaway
 from inference_server.rpc.h2.headers import NotGrpcError, read_headers
+from inference_server.rpc.h2.held import HELD_MESSAGES, HeldBound
 from inference_server.rpc.h2.keepalive import Keepalive, PingBound
+from inference_server.rpc.h2.limits import RESETS, announce, bounded_connection
 from inference_server.rpc.h2.resets import ResetBound
 from inference_server.rpc.h2.rows import Shared
 from inference_server.rpc.h2.stream import CallStream
 from inference_server.rpc.method import CallContext
 from inference_server.rpc.status import Code, StatusError
 
-# What a caller may send before it is taken: on one stream, on all streams of a connection, in one frame.
-# A stream that has to wait keeps its window, so there is room for many of them beside the other calls.
-STREAM_WINDOW: Final = 1 << 20
-CONNECTION_WINDOW: Final = 256 << 20
-MAX_FRAME_BYTES: Final = 1 << 18
-# Streams that the caller may reset, at first and a second. A missed deadline is a reset too: it is generous.
-# The library's own bound, which says INTERNAL_ERROR, is wider: it counts all that came before any is handled.
-RESETS: Final = (10_000, 1_000)
-MAX_CONTINUATIONS: Final = 16
-# Up to so many times the bound on metadata a call is refused; beyond it the connection ends.
-REFUSED_METADATA: Final = 4
-# The messages on one connection that wait, for the rest of them or to be answered, may take so many times the
-# bound on one of them.
-HELD_MESSAGES: Final = 4
 # With so much of its answers waiting to be read, beside one of any length, a connection gets no further call
 # begun.
 MAX_UNREAD_BYTES: Final = 16 << 20
@@ -49,15 +37,7 @@ class Connection(asyncio.Protocol):
         options = shared.options
         self._shared = shared
         self._loop = asyncio.get_running_loop()
-        self._h2 = ngh2.Connection(
-            ngh2.Role.SERVER,
-            ngh2.Configuration(
-                auto_window_update=False,
-                stream_reset_rate_limit=(2 * RESETS[0], RESETS[1]),
-                max_continuations=MAX_CONTINUATIONS,
-                max_inbound_header_list_size=REFUSED_METADATA * options.max_metadata_bytes,
-            ),
-        )
+        self._h2 = bounded_connection(options)
         self._transport: asyncio.Transport
         self._handlers: Mapping[type[ngh2.Event], Callable[[Any], None]] = {
             ngh2.RequestReceived: self._request_received,
@@ -75,7 +55,6 @@ class Connection(asyncio.Protocol):
         self._ready: OrderedDict[Callable[[], None], None] = OrderedDict()
         self._when_read: OrderedDict[Callable[[], None], None] = OrderedDict()
         self._to_reset: list[int] = []
-        self._held: dict[int, int] = {}
         self._turning = False
         self._writable = True
         self._draining = False
@@ -83,6 +62,7 @@ class Connection(asyncio.Protocol):
         self.gone: asyncio.Future[None] = self._loop.create_future()
         self._pings = PingBound(options.min_ping_interval_s)
         self._resets = ResetBound(*RESETS)
+        self._held = HeldBound(HELD_MESSAGES * options.max_message_bytes)
         self._keepalive = Keepalive(
             options.keepalive_s, options.keepalive_timeout_s, self._ping, self._silent
         )
@@ -94,15 +74,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say what this side allows."""
         self._transport = cast("asyncio.Transport", transport)  # as of every stream socket
-        self._h2.initiate_connection(
-            {
-                ngh2.Setting.MAX_CONCURRENT_STREAMS: self._shared.options.max_streams_per_connection,
-                ngh2.Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-                ngh2.Setting.MAX_FRAME_SIZE: MAX_FRAME_BYTES,
-                ngh2.Setting.MAX_HEADER_LIST_SIZE: self._shared.options.max_metadata_bytes,
-            }
-        )
-        self._h2.set_local_window_size(CONNECTION_WINDOW)
+        announce(self._h2, self._shared.options)
         self._keepalive.start()
         self._flush()
 
@@ -138,6 +110,7 @@ class Connection(asyncio.Protocol):
         self._events.clear()
         self._ready.clear()
         self._when_read.clear()
+        self._held.clear()
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             if stream.call is not None:
@@ -179,7 +152,7 @@ class Connection(asyncio.Protocol):
     def ended(self, stream: CallStream) -> None:
         """Forget a stream that has had its answer."""
         self._streams.pop(stream.number, None)
-        self._held.pop(stream.number, None)
+        self._held.forget(stream.number)
         stream.call = None  # they hold each other: without the collector both would stay
         if not stream.caller_ended:
             self._to_reset.append(stream.number)
@@ -318,22 +291,9 @@ class Connection(asyncio.Protocol):
         stream.caller_ended = event.end_stream
         call = stream.call
         call.receive(event.data, last=event.end_stream)
-        if call.held_bytes:
-            self._held[event.stream_id] = call.held_bytes
-            if self._holds_too_much():
-                text = "the messages that wait on this connection are too long together"
-                call.fail(StatusError(Code.RESOURCE_EXHAUSTED, text))
-        elif self._held:
-            self._held.pop(event.stream_id, None)
-
-    def _holds_too_much(self) -> bool:
-        bound = HELD_MESSAGES * self._shared.options.max_message_bytes
-        if sum(self._held.values()) <= bound:
-            return False
-        # Some may have been answered since: what is known of a call is from when something came for it.
-        calls = {number: stream.call for number, stream in self._streams.items()}
-        self._held = {number: call.held_bytes for number, call in calls.items() if call and call.held_bytes}
-        return sum(self._held.values()) > bound
+        if self._held.is_too_much(event.stream_id, call):
+            text = "the messages that wait on this connection are too long together"
+            call.fail(StatusError(Code.RESOURCE_EXHAUSTED, text))
 
     def _trailers_received(self, event: ngh2.TrailersReceived) -> None:
         stream = self._streams.get(event.stream_id)
@@ -347,7 +307,7 @@ class Connection(asyncio.Protocol):
 
     def _stream_closed(self, event: ngh2.StreamClosed) -> None:
         stream = self._streams.pop(event.stream_id, None)
-        self._held.pop(event.stream_id, None)
+        self._held.forget(event.stream_id)
         if stream is not None and stream.call is not None:
             stream.call.cancel()
             stream.call = None

@@ -42,7 +42,7 @@ function unary(client, method, request, metadata, options) {
 async function cancelled(begin) {
   return new Promise((resolve) => {
     const call = begin((error) => resolve(ended(error)));
-    setTimeout(() => call.cancel(), 200);
+    setTimeout(() => call.cancel(), 2000);
   });
 }
 

@@ -28,7 +28,8 @@ from wire_caller import (
     headers_of,
 )
 
-from inference_server.rpc.h2.connection import MAX_CONTINUATIONS, RESETS
+from inference_server.rpc.h2 import connection
+from inference_server.rpc.h2.limits import MAX_CONTINUATIONS, RESETS
 from inference_server.rpc.listener import ListenerOptions
 
 Serve = Callable[..., AbstractContextManager[Served]]
@@ -43,8 +44,9 @@ def ended_with(caller: WireCaller) -> int:
     return code
 
 
-def test_who_resets_again_and_again_is_ended(served: Served) -> None:
+def test_who_resets_again_and_again_is_ended(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many resets at once are too many; no call of them is left, and others go on (CVE-2023-44487)."""
+    monkeypatch.setattr(connection, "RESETS", (RESETS[0], 0))  # however long a busy machine takes for them
     with served.caller() as other, served.caller() as caller:
         beside = other.open(STREAM)
         caller.greeted()

@@ -19,8 +19,9 @@ from wire_caller import (
     framed,
 )
 
-from inference_server.rpc.h2 import connection
-from inference_server.rpc.h2.connection import CONNECTION_WINDOW, MAX_UNREAD_BYTES, STREAM_WINDOW
+from inference_server.rpc.h2 import limits
+from inference_server.rpc.h2.connection import MAX_UNREAD_BYTES
+from inference_server.rpc.h2.limits import CONNECTION_WINDOW, STREAM_WINDOW
 from inference_server.rpc.listener import ListenerOptions
 
 Serve = Callable[..., AbstractContextManager[Served]]
@@ -116,7 +117,7 @@ def test_what_was_read_is_given_back_on_the_connection(
 ) -> None:
     """After many calls with large questions the connection's window is not used up, nor after failed ones."""
     window = 1 << 20
-    monkeypatch.setattr(connection, "CONNECTION_WINDOW", window)
+    monkeypatch.setattr(limits, "CONNECTION_WINDOW", window)
     with served.caller() as caller:
         caller.greeted()
         large = question(rows=window // 24)

@@ -19,7 +19,9 @@ from sidecars import eventually, process_sidecar, put
 from wire_caller import DATA, PATIENCE_S, PREDICT, STREAM, WireCaller, frame, framed, headers_of
 from wire_frames import PREFACE, call_fields, data, headers, message, settings, window_update
 
-from inference_server.rpc.h2 import connection
+from inference_server.rpc.h2 import connection, limits
+from inference_server.rpc.h2.held import HELD_MESSAGES
+from inference_server.rpc.h2.limits import STREAM_WINDOW
 from inference_server.rpc.h2.rows import Row, Shared
 from inference_server.rpc.incoming import RequestIds, parser
 from inference_server.rpc.listener import ListenerOptions
@@ -33,7 +35,7 @@ TOO_LONG = struct.pack(">BI", 0, 1 << 31)
 
 def test_refused_messages_give_their_credit_back(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much came with messages that are too long, the connection never runs out of its window."""
-    monkeypatch.setattr(connection, "CONNECTION_WINDOW", 1 << 20)
+    monkeypatch.setattr(limits, "CONNECTION_WINDOW", 1 << 20)
     with served.caller() as caller:
         caller.greeted()
         for _ in range(150):
@@ -50,7 +52,7 @@ def test_whole_messages_that_wait_are_bounded_too(serve: Serve, path: str) -> No
     unread = framed(question(rows=30_000)) if path == STREAM else b""
     with serve(listener=ListenerOptions(max_message_bytes=bound)) as served, served.caller({4: 1}) as caller:
         caller.greeted()
-        streams = [caller.open(path) for _ in range(connection.HELD_MESSAGES + 1)]
+        streams = [caller.open(path) for _ in range(HELD_MESSAGES + 1)]
         for stream in streams:
             caller.send(stream, unread)
         if unread:
@@ -70,9 +72,7 @@ def test_streams_that_wait_leave_room_for_other_calls(served: Served) -> None:
         caller.greeted()
         streams = [caller.open(STREAM) for _ in range(20)]
         for stream in streams:
-            caller.http.send_data(
-                stream, framed(question()) * (2 * connection.STREAM_WINDOW // len(framed(question())))
-            )
+            caller.http.send_data(stream, framed(question()) * (2 * STREAM_WINDOW // len(framed(question()))))
         caller.flush()
         caller.until(
             lambda: all(not caller.http.stream_remote_window_size(stream) for stream in streams),
