@@ -10,7 +10,7 @@ import ngh2
 
 from inference_server.rpc.h2.call import Call
 from inference_server.rpc.h2.goaway import last_goaway
-from inference_server.rpc.h2.headers import NotGrpcError, read_headers
+from inference_server.rpc.h2.headers import HeaderReader, NotGrpcError
 from inference_server.rpc.h2.held import HELD_MESSAGES, HeldBound
 from inference_server.rpc.h2.keepalive import Keepalive, PingBound
 from inference_server.rpc.h2.limits import RESETS, announce, bounded_connection
@@ -48,6 +48,7 @@ class Connection(asyncio.Protocol):
             ngh2.PingReceived: self._ping_received,
             ngh2.SettingsReceived: self._settings_received,
         }
+        self._headers = HeaderReader(options.max_metadata_bytes)
         self._streams: dict[int, CallStream] = {}
         self._events: deque[ngh2.Event] = deque()
         self._untimed: list[Call] = []
@@ -265,12 +266,7 @@ class Connection(asyncio.Protocol):
 
     def _open(self, stream: CallStream, headers: tuple[Any, ...]) -> Call:
         shared = self._shared
-        bound = shared.options.max_metadata_bytes
-        if sum([len(name) + len(value) for name, value in headers]) > bound:
-            raise StatusError(
-                Code.RESOURCE_EXHAUSTED, f"expected at most {bound} bytes of metadata, came more"
-            )
-        said = read_headers(headers)
+        said = self._headers.read(headers)
         row = shared.rows.get(said.path)
         if row is None:
             raise StatusError(Code.UNIMPLEMENTED, "this server has no such method")

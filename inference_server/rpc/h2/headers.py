@@ -86,6 +86,28 @@ def read_headers(headers: Headers) -> CallHeaders:
     return CallHeaders(known[b":path"].decode("latin-1"), timeout_ns, encoding, tuple(metadata))
 
 
+class HeaderReader:
+    """Reads the headers of a connection's calls, of up to `max_bytes` each. Mostly they repeat the last."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._last: Headers = ()
+        self._said = CallHeaders("", None, b"", ())
+
+    def __repr__(self) -> str:
+        return f"<HeaderReader of up to {self._max_bytes} bytes>"
+
+    def read(self, headers: tuple[tuple[bytes, bytes], ...]) -> CallHeaders:
+        """Read them; raises as `read_headers`, and StatusError for too many."""
+        if not headers or headers != self._last:
+            if sum([len(name) + len(value) for name, value in headers]) > self._max_bytes:
+                text = f"expected at most {self._max_bytes} bytes of metadata, came more"
+                raise StatusError(Code.RESOURCE_EXHAUSTED, text)
+            self._said = read_headers(headers)
+            self._last = headers
+        return self._said
+
+
 def trailers(code: Code, text: str) -> tuple[tuple[bytes, bytes], ...]:
     """Return the trailers of a call that ends with this status."""
     if code is Code.OK:
