@@ -87,8 +87,11 @@ class Guard:
 
     def _refuse(self, method: Method) -> Callable[[CallContext, StatusError], None]:
         def refuse(call: CallContext, error: StatusError) -> None:
-            with contextlib.suppress(StatusError), self._one_call(method, call):
-                raise error
+            try:
+                with contextlib.suppress(StatusError), self._one_call(method, call):
+                    raise error
+            finally:
+                del error  # as in `_one_call`; and its traceback holds the message, too
 
         return refuse
 

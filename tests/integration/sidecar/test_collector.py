@@ -47,6 +47,8 @@ def test_calls_that_ended_are_gone_without_the_collector(sidecar: ThreadSidecar)
             assert predict(QUESTION, timeout=PATIENCE_S).parts
             with pytest.raises(grpc.RpcError):
                 predict(wire.PredictRequest(id="x" * 1000), timeout=PATIENCE_S)
+            with pytest.raises(grpc.RpcError):
+                channel.unary_unary("/tickserve.v1.Predictor/Predict")(b"no message", timeout=PATIENCE_S)
             stream = stub(channel, "PredictStream", wire.PredictResponse, kind="stream_stream")
             assert len(list(stream(iter([QUESTION] * 3), timeout=PATIENCE_S))) == 3
     left = [one for one in gc.get_objects() if isinstance(one, Call | CallStream)]
