@@ -58,6 +58,8 @@ class Packed:
             return None
         if not expander.eof:
             raise StatusError(Code.INTERNAL, "expected a whole compressed message, came a part of one")
+        if expander.unused_data:
+            raise StatusError(Code.INTERNAL, "expected one compressed message, came more after it")
         return message
 
 

@@ -120,7 +120,8 @@ def test_messages_are_compressed_as_the_headers_say(served: Served, path: str) -
                 caller.send(stream, body, end=True)
                 answer = caller.answer(stream)
                 assert (answer.code, scores(answer.messages[0])) == (0, [6.0])
-            for bad in (framed(raw, 2), framed(raw[:-4], 1), framed(plain, 1), framed(b"", 1)):
+            cut, twice, longer = framed(raw[:-4], 1), framed(raw * 2, 1), framed(raw + b"\0", 1)
+            for bad in (framed(raw, 2), cut, twice, longer, framed(plain, 1), framed(b"", 1)):
                 stream = caller.open(path, [(b"grpc-encoding", encoding)])
                 caller.send(stream, bad, end=True)
                 assert caller.answer(stream).code == INTERNAL
