@@ -122,7 +122,7 @@ def running(rows: int) -> Callable[[], Any]:
 
 def measure(effort: Effort) -> Finding:
     """Measure the floors."""
-    payload = write_request("bench", [question(name) for name in NAMES], TIMEOUT_US).SerializeToString()
+    payload = write_request("bench", [question(name) for name in NAMES], TIMEOUT_US)
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
         sidecar = enter(sidecar_process(MODELS))

@@ -6,6 +6,7 @@ A field of a message of protobuf's takes as long to ask for as reading all value
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from tickserve.v1 import predictor_pb2 as pb
 
 from strategy_client.predictor.port import Prediction
@@ -14,21 +15,25 @@ INVERTED: Final = bytes(range(255, -1, -1))
 
 
 class AnswerForm:
-    """The form of an answer whose outputs are numbers."""
+    """The form of an answer whose outputs are numbers.
 
-    __slots__ = ("_around", "_last", "_size", "_values")
+    `head` is what stands before its bytes in a response; both have `size` bytes.
+    """
+
+    __slots__ = ("_around", "_last", "_values", "head", "size")
 
     def __init__(self, part: pb.PartResult, read: Prediction) -> None:
         """Take the form of an answer, and of what was read of it field by field."""
-        written = np.frombuffer(part.SerializeToString(), np.uint8)
+        written = _in_response(part)
         other = pb.PartResult()
         other.CopyFrom(part)
         for tensor in other.outputs:
             tensor.raw = tensor.raw.translate(INVERTED)
         # They differ in each byte of a value, and nowhere else.
-        places = np.flatnonzero(written != np.frombuffer(other.SerializeToString(), np.uint8)).tolist()
+        places = np.flatnonzero(written != _in_response(other)).tolist()
         self._last = read
-        self._size = len(written)
+        self.size = len(written)
+        self.head = written[: self.size - part.ByteSize()].tobytes()
         self._around: list[tuple[int, bytes]] = []
         self._values: list[tuple[str, tuple[int, ...], np.dtype[Any], int]] = []
         end = 0
@@ -46,15 +51,18 @@ class AnswerForm:
         arrays = read.outputs.values()
         return len(arrays) == len(part.outputs) and not any(array.dtype.hasobject for array in arrays)
 
-    def read(self, written: bytes) -> Prediction | None:
-        """Read an answer's bytes; None where they are of another form."""
-        if len(written) != self._size:
-            return None
+    def read(self, message: bytes, begin: int = 0) -> Prediction | None:
+        """Read what stands in a response from there on; None where it is of another form."""
         for start, content in self._around:
-            if not written.startswith(content, start):
+            if not message.startswith(content, begin + start):
                 return None
         outputs = {
-            name: np.ndarray(shape, dtype, written, start) for name, shape, dtype, start in self._values
+            name: np.ndarray(shape, dtype, message, begin + start)
+            for name, shape, dtype, start in self._values
         }
         last = self._last
         return Prediction(last.model, last.version, last.digest, last.contract_hash, outputs)
+
+
+def _in_response(part: pb.PartResult) -> NDArray[np.uint8]:
+    return np.frombuffer(pb.PredictResponse(parts=[part]).SerializeToString(), np.uint8)

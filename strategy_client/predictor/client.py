@@ -122,7 +122,7 @@ class InferenceClient:
         timeout_us = max(int(timeout_s * NS_PER_S) // NS_PER_US, 1)
         request = write_request(self._connection.next_id(), [question], timeout_us)
         try:
-            response = self._stub.predict(request, timeout=timeout_s)
+            response = self._stub.predict(request, [question], timeout_s)
         except grpc.RpcError as error:
             raise error_of(error, self.target) from None
         except ValueError:
@@ -130,7 +130,7 @@ class InferenceClient:
         answer = read_response(response, [question])[0]
         if not isinstance(answer, Refusal):
             return answer
-        if response.parts and response.parts[0].status.code:
+        if not isinstance(response, list) and response.parts and response.parts[0].status.code:
             status = response.parts[0].status
             meaning = meaning_of(status.code)
             raise meaning.error(meaning.part, status.message)

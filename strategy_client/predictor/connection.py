@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import grpc
-from tickserve.v1 import predictor_pb2 as pb
 
 from strategy_client.events import Reason
 from strategy_client.predictor.backoff import NS_PER_MS, Backoff, BackoffOptions
@@ -145,8 +144,9 @@ class Connection:
             return refuse(questions, Reason.DEADLINE_EXCEEDED, "the deadline passed before the question")
         if self._breaker.state is BreakerState.OPEN:
             return self._refuse_open(questions)
+        request_id = self.next_id()
         try:
-            request = write_request(self.next_id(), questions, timeout_us)
+            request = write_request(request_id, questions, timeout_us)
         except ValueError as error:
             return refuse(questions, Reason.CONTRACT_MISMATCH, str(error))
         with self._lock:
@@ -154,7 +154,7 @@ class Connection:
             if not self._breaker.admit(now_ns, deadline_ns):
                 return self._refuse_open(questions)
             self._count("requests")
-        return self._send(session, request, questions, deadline_ns)
+        return self._send(session, request_id, request, questions, deadline_ns)
 
     def wait_connected(self, timeout_s: float) -> bool:
         """Wait until the stream is open, at most `timeout_s`; False when it is not, or after `close`."""
@@ -208,20 +208,21 @@ class Connection:
     def _send(
         self,
         session: Session | None,
-        request: pb.PredictRequest,
+        request_id: str,
+        request: bytes,
         questions: Sequence[Question],
         deadline_ns: int,
     ) -> PendingAnswers:
         problem = self._cause
         if session is not None:
-            pending = StreamedAnswers(request.id, questions, deadline_ns, session, self)
+            pending = StreamedAnswers(request_id, questions, deadline_ns, session, self)
             problem = session.send(request, pending)
             if not problem:
                 return pending
             # Another stream may have taken its place in this moment.
             session, before = self._session, session
             if session is not None and session is not before:
-                return self._send(session, request, questions, deadline_ns)
+                return self._send(session, request_id, request, questions, deadline_ns)
         self.failed()
         return refuse(questions, Reason.UNAVAILABLE, f"{self._target}: {problem}")
 

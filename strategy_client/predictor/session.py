@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 import grpc
-from tickserve.v1 import predictor_pb2 as pb
 
 from strategy_client.events import Reason
-from strategy_client.predictor.codec import read_response
+from strategy_client.predictor.codec import Reply, read_response
 from strategy_client.predictor.port import Answer, Question, Refusal
 
 MAX_UNANSWERED: Final = 4_096
@@ -62,7 +61,7 @@ class Session(Protocol):
         """Begin to read, and to tell of the end."""
         ...
 
-    def send(self, request: pb.PredictRequest, pending: "StreamedAnswers") -> str:
+    def send(self, request: bytes, pending: "StreamedAnswers") -> str:
         """Send a request and return at once: empty when it is on its way, else why it is not."""
         ...
 
@@ -134,7 +133,7 @@ class StreamedAnswers:
         self._settled = threading.Lock()
         self._settled.acquire()
         self._in_time = False
-        self._response: pb.PredictResponse | None = None
+        self._response: Reply | None = None
         self._cause = ""
         self._answers: Sequence[Answer] | None = None
 
@@ -151,7 +150,7 @@ class StreamedAnswers:
         self._session.look()
         return self.came
 
-    def settle(self, response: pb.PredictResponse | None, cause: str = "") -> None:
+    def settle(self, response: Reply | None, cause: str = "") -> None:
         """Take what came, or why nothing will come. Called once, by whoever reads."""
         self._in_time = time.monotonic_ns() <= self.deadline_ns
         self._response = response
@@ -162,6 +161,8 @@ class StreamedAnswers:
             self._verdicts.failed()
         elif not self._in_time:
             self._verdicts.late()
+        elif isinstance(response, list):
+            self._verdicts.answered()
         elif response.error.code == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]:
             self._verdicts.missed()
         elif response.error.code:

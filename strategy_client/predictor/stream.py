@@ -40,7 +40,7 @@ class PredictSession:
 
     def __init__(
         self,
-        open_stream: Callable[[Iterator[pb.PredictRequest]], ResponseStream],
+        open_stream: Callable[[Iterator[bytes]], ResponseStream],
         verdicts: Verdicts,
         on_end: Callable[["PredictSession", str], None],
     ) -> None:
@@ -50,7 +50,7 @@ class PredictSession:
         self._unanswered: dict[str, StreamedAnswers] = {}
         self._ended = False
         self._woken = threading.Event()
-        self._unsent: queue.SimpleQueue[pb.PredictRequest | None] = queue.SimpleQueue()
+        self._unsent: queue.SimpleQueue[tuple[str, bytes] | None] = queue.SimpleQueue()
         self._responses = open_stream(self._requests())
         self._reader = threading.Thread(target=self._read, name="tickserve-stream", daemon=True)
 
@@ -71,7 +71,7 @@ class PredictSession:
         """Begin to read."""
         self._reader.start()
 
-    def send(self, request: pb.PredictRequest, pending: StreamedAnswers) -> str:
+    def send(self, request: bytes, pending: StreamedAnswers) -> str:
         """Queue a request and return at once: empty when it is on its way, else why it is not."""
         if self._unsent.qsize() >= MAX_UNSENT:
             return f"{MAX_UNSENT} requests wait to be sent already"
@@ -80,8 +80,8 @@ class PredictSession:
                 return ENDED
             if len(self._unanswered) >= MAX_UNANSWERED:
                 return f"{MAX_UNANSWERED} requests are unanswered already"
-            self._unanswered[request.id] = pending
-        self._unsent.put(request)
+            self._unanswered[pending.request_id] = pending
+        self._unsent.put((pending.request_id, request))
         return ""
 
     def wait(self, pending: StreamedAnswers) -> bool:
@@ -117,10 +117,11 @@ class PredictSession:
         if self._reader.is_alive() and self._reader is not threading.current_thread():
             self._reader.join()
 
-    def _requests(self) -> Iterator[pb.PredictRequest]:
-        while (request := self._unsent.get()) is not None:
+    def _requests(self) -> Iterator[bytes]:
+        while (unsent := self._unsent.get()) is not None:
+            request_id, request = unsent
             # A request whose deadline passed in the queue would only cost the sidecar work.
-            if request.id in self._unanswered:
+            if request_id in self._unanswered:
                 yield request
 
     def _read(self) -> None:

@@ -1,12 +1,14 @@
 """The methods of `tickserve.v1.Predictor`, and how grpcio calls them, on a channel that can be replaced."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import grpc
 from tickserve.v1 import predictor_pb2 as pb
 
+from strategy_client.predictor.codec import Reply
+from strategy_client.predictor.port import Question
 from strategy_client.predictor.session import Session, Verdicts
 from strategy_client.predictor.status import describe_error
 from strategy_client.predictor.stream import PredictSession
@@ -50,9 +52,8 @@ class UnaryMethod(Protocol[Answer_co]):
 class Stub(Protocol):
     """The sidecar's methods, over whichever transport; see proto/tickserve/v1/predictor.proto."""
 
-    @property
-    def predict(self) -> UnaryMethod[pb.PredictResponse]:
-        """Ask models, once."""
+    def predict(self, request: bytes, questions: Sequence[Question], timeout_s: float) -> Reply:
+        """Ask models, once, by a PredictRequest of these questions; raises as a `UnaryMethod` does."""
         ...
 
     @property
@@ -102,14 +103,14 @@ class PredictorStub:
 
     def _take(self, channel: grpc.Channel) -> None:
         self._channel = channel
-        self.predict = channel.unary_unary(
+        self._predict = channel.unary_unary(
             SERVICE + "Predict",
-            request_serializer=pb.PredictRequest.SerializeToString,
+            request_serializer=None,
             response_deserializer=pb.PredictResponse.FromString,
         )
         self._predict_stream = channel.stream_stream(
             SERVICE + "PredictStream",
-            request_serializer=pb.PredictRequest.SerializeToString,
+            request_serializer=None,
             response_deserializer=pb.PredictResponse.FromString,
         )
         self.describe_models = channel.unary_unary(
@@ -117,6 +118,11 @@ class PredictorStub:
             request_serializer=pb.DescribeModelsRequest.SerializeToString,
             response_deserializer=pb.DescribeModelsResponse.FromString,
         )
+
+    def predict(self, request: bytes, _: Sequence[Question], timeout_s: float) -> Reply:
+        """Ask models, once, by a PredictRequest's bytes."""
+        response: pb.PredictResponse = self._predict(request, timeout=timeout_s)
+        return response
 
     def open_session(self, verdicts: Verdicts, on_end: Callable[[Session, str], None]) -> Session:
         """Open the stream of questions; grpcio tells of its failure later, by `on_end`."""

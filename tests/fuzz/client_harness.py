@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import grpc
 import ngh2
+import numpy as np
 import wire_frames as h2
 from fuzz.choices import Choices
 from google.protobuf.message import DecodeError
@@ -26,6 +27,7 @@ from strategy_client.predictor.h2.reader_wait import ReaderWait
 from strategy_client.predictor.h2.session import SocketSession
 from strategy_client.predictor.h2.socket_connection import SocketConnection
 from strategy_client.predictor.h2.wire import LostConnectionError
+from strategy_client.predictor.port import Question
 
 MAX_STEPS = 40
 FAR_S = 10_000.0
@@ -71,15 +73,16 @@ class _Pending:
     """A question on a stream: settled at most once, and by an answer to it."""
 
     deadline_ns = time.monotonic_ns() + int(FAR_S * 1e9)
+    questions = (Question("m", np.ones((1, 1), np.float32)),)
 
     def __init__(self, request_id: str) -> None:
-        self._id = request_id
+        self.request_id = request_id
         self.came = False
 
     def settle(self, response: Any, cause: str = "") -> None:
-        assert not self.came, f"settled twice: {self._id}"
+        assert not self.came, f"settled twice: {self.request_id}"
         assert response is not None or cause
-        assert response is None or response.id == self._id, (response, self._id)
+        assert response is None or response.id == self.request_id, (response, self.request_id)
         self.came = True
 
 
@@ -288,7 +291,7 @@ class ClientHarness:
             request_id = f"q{number}"
             server.asked(request_id)
             one = _Pending(request_id)
-            if not session.send(wire.PredictRequest(id=request_id), one):  # type: ignore[arg-type]
+            if not session.send(wire.PredictRequest(id=request_id).SerializeToString(), one):  # type: ignore[arg-type]
                 pending.append(one)
                 if choices.flag() and not session.wait(one):  # type: ignore[arg-type]
                     assert not one.came

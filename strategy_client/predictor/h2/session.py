@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from tickserve.v1 import predictor_pb2 as pb
 
 from strategy_client.predictor.channel import MAX_MESSAGE_BYTES
+from strategy_client.predictor.codec import Reply, id_at_sight, read_at_sight
 from strategy_client.predictor.h2.exchange import Exchange, MalformedMessageError
 from strategy_client.predictor.h2.framing import frame
 from strategy_client.predictor.h2.headers import CANCEL, Ending, Header, ending_of_reset
@@ -73,11 +74,10 @@ class SocketSession:
         if self._ended:
             self._on_end(self, self._cause)
 
-    def send(self, request: pb.PredictRequest, pending: StreamedAnswers) -> str:
+    def send(self, request: bytes, pending: StreamedAnswers) -> str:
         """Send a request on this thread: empty when it is on its way, else why it is not."""
-        message = request.SerializeToString()
-        if len(message) > MAX_MESSAGE_BYTES:
-            return f"the request has {len(message)} bytes; expected at most {MAX_MESSAGE_BYTES}"
+        if len(request) > MAX_MESSAGE_BYTES:
+            return f"the request has {len(request)} bytes; expected at most {MAX_MESSAGE_BYTES}"
         if self._unanswered:
             self._connection.look()
             if len(self._unanswered) >= MAX_UNANSWERED:
@@ -86,9 +86,9 @@ class SocketSession:
             return f"{MAX_UNSENT} requests wait to be sent already"
         if self._ended or self._retired or self._connection.cause:
             return self._connection.cause or ENDED
-        request_id = request.id
+        request_id = pending.request_id
         self._unanswered[request_id] = pending
-        self._connection.send(self._exchange, frame(message), lambda: request_id in self._unanswered)
+        self._connection.send(self._exchange, frame(request), lambda: request_id in self._unanswered)
         if self._unminded:
             self._unminded = False
             self._connection.wake()
@@ -138,11 +138,16 @@ class SocketSession:
         self._connection.end(self._exchange, ending_of_reset(CANCEL))
 
     def _receive(self, message: bytes) -> None:
-        try:
-            response = pb.PredictResponse.FromString(message)
-        except DecodeError:
-            raise MalformedMessageError("a message that is no PredictResponse") from None
-        pending = self._unanswered.pop(response.id, None)
+        request_id = id_at_sight(message)
+        asked = self._unanswered.get(request_id)
+        response: Reply | None = None if asked is None else read_at_sight(message, asked.questions)
+        if response is None:
+            try:
+                response = pb.PredictResponse.FromString(message)
+            except DecodeError:
+                raise MalformedMessageError("a message that is no PredictResponse") from None
+            request_id = response.id
+        pending = self._unanswered.pop(request_id, None)
         if pending is None:
             self._verdicts.late()
         else:

@@ -1,20 +1,24 @@
 """The methods of `tickserve.v1.Predictor` over a local socket."""
 
-from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, Protocol, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
 from tickserve.v1 import predictor_pb2 as pb
 
+from strategy_client.predictor.codec import Reply, read_at_sight
 from strategy_client.predictor.h2.channel import Channel, Metadata, UnaryCall
 from strategy_client.predictor.h2.exchange import CallError
 from strategy_client.predictor.h2.headers import Ending
 from strategy_client.predictor.h2.place import Place
 from strategy_client.predictor.h2.session import SocketSession
 from strategy_client.predictor.h2.wire import LostConnectionError
+from strategy_client.predictor.port import Question
 from strategy_client.predictor.session import Session, Verdicts
 from strategy_client.predictor.stub import SERVICE, trouble_of
+
+PREDICT: Final = (SERVICE + "Predict").encode("ascii")
 
 
 class Writes(Protocol):
@@ -41,11 +45,7 @@ class UnaryFuture(Generic[Answer]):
 
     def result(self) -> Answer:
         """Return the answer; raises as the method does."""
-        try:
-            return self._read(self._call.result())
-        except DecodeError:
-            ending = Ending(grpc.StatusCode.INTERNAL, "the answer is not of this method")
-            raise CallError(ending) from None
+        return _read(self._read, self._call.result())
 
 
 class UnaryMethod(Generic[Answer]):
@@ -72,13 +72,18 @@ class SocketStub:
 
     def __init__(self, target: str, metadata: Metadata) -> None:
         self._channel = Channel(Place(target), metadata)
-        self.predict = UnaryMethod(self._channel, "Predict", pb.PredictResponse.FromString)
         self.describe_models = UnaryMethod(
             self._channel, "DescribeModels", pb.DescribeModelsResponse.FromString
         )
 
     def __repr__(self) -> str:
         return f"<SocketStub over {self._channel!r}>"
+
+    def predict(self, request: bytes, questions: Sequence[Question], timeout_s: float) -> Reply:
+        """Ask models, once, by a PredictRequest's bytes; raises as a `UnaryMethod`."""
+        message = UnaryCall(self._channel, PREDICT, request, timeout_s, wait_for_ready=False).result()
+        answers = read_at_sight(message, questions)
+        return _read(pb.PredictResponse.FromString, message) if answers is None else answers
 
     def open_session(self, verdicts: Verdicts, on_end: Callable[[Session, str], None]) -> Session:
         """Open the stream of questions. Raises CallError where there is no connection for it."""
@@ -99,3 +104,11 @@ class SocketStub:
     def close(self) -> None:
         """Fail all calls, for good. May be called twice."""
         self._channel.close()
+
+
+def _read(read: Callable[[bytes], Answer], message: bytes) -> Answer:
+    try:
+        return read(message)
+    except DecodeError:
+        ending = Ending(grpc.StatusCode.INTERNAL, "the answer is not of this method")
+        raise CallError(ending) from None

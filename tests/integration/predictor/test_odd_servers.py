@@ -49,7 +49,7 @@ def ask(step: Step, settings: dict[int, int] | None = None, timeout_s: float = P
     with OddServer(script) as server:
         stub = SocketStub(server.target, tuple)
         try:
-            return stub.predict(pb.PredictRequest(id="a question"), timeout=timeout_s)
+            return stub.predict(b"a question", [QUESTION], timeout_s)
         except grpc.RpcError as error:
             return error.code(), error.details()
         finally:
@@ -198,7 +198,7 @@ def test_a_call_out_of_time_is_reset() -> None:
         stub = SocketStub(server.target, tuple)
         began_s = time.monotonic()
         with pytest.raises(grpc.RpcError) as raised:
-            stub.predict(pb.PredictRequest(), timeout=0.05)
+            stub.predict(b"", [QUESTION], 0.05)
         assert 0.05 <= time.monotonic() - began_s < PATIENT_S / 2
         assert raised.value.code() is CODE.DEADLINE_EXCEEDED  # type: ignore[attr-defined] grpc's own have it
         eventually(lambda: len(seen) == 2, "the server hears of it")
@@ -233,7 +233,7 @@ def test_a_connection_that_breaks_is_unavailable(talk: Callable[[OddConnection],
     with OddServer(lambda connection: (talk(connection), connection.linger())[-1]) as server:
         stub = SocketStub(server.target, tuple)
         with pytest.raises(grpc.RpcError) as raised:
-            stub.predict(pb.PredictRequest(), timeout=PATIENT_S)
+            stub.predict(b"", [QUESTION], PATIENT_S)
         stub.close()
     assert raised.value.code() is CODE.UNAVAILABLE  # type: ignore[attr-defined] grpc's own have it
     assert raised.value.details()  # type: ignore[attr-defined] likewise
@@ -254,12 +254,11 @@ def test_a_large_question_goes_through_a_small_window(window: int) -> None:
         answer(connection, connection.request()[0])
         connection.linger()
 
-    request = pb.PredictRequest(parts=[pb.PredictPart(features=body)])
     with OddServer(script) as server:
         stub = SocketStub(server.target, tuple)
-        assert stub.predict(request, timeout=PATIENT_S) == ANSWER
+        assert stub.predict(body, [QUESTION], PATIENT_S) == ANSWER
         stub.close()
-    assert heard == [request.SerializeToString()]
+    assert heard == [body]
 
 
 def answer_stream(connection: OddConnection, stream_id: int, request_id: str, *, first: bool) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tickserve.v1 import predictor_pb2 as pb
 
 from strategy_client.predictor.answer_form import AnswerForm
-from strategy_client.predictor.codec import DTYPES, read_response
+from strategy_client.predictor.codec import DTYPES, id_at_sight, read_at_sight, read_response
 from strategy_client.predictor.port import Answer, Prediction, Question, Refusal
 
 ROW = np.ones((1, 3), np.float32)
@@ -91,7 +91,8 @@ def test_a_form_reads_its_own_answer_and_none_of_which_a_byte_around_the_values_
     [answer] = read_response(pb.PredictResponse(parts=[part]), [Question("other", ROW)])
     if isinstance(answer, Refusal) or not AnswerForm.suits(part, answer):
         return
-    form, written = AnswerForm(part, answer), part.SerializeToString()
+    form = AnswerForm(part, answer)
+    written = pb.PredictResponse(parts=[part]).SerializeToString()
     again = form.read(written)
     assert again is not None
     assert told(again) == told(answer)
@@ -101,4 +102,61 @@ def test_a_form_reads_its_own_answer_and_none_of_which_a_byte_around_the_values_
         for place in range(len(written))
     ]
     assert sum(each is None for each in flipped) == len(written) - values
-    assert form.read(written + b"\0") is None
+    assert form.read(written[:-1]) is None
+
+
+def of_values(values: list[float]) -> pb.PartResult:
+    """Return an answer whose two outputs have these values."""
+    tensors = [
+        pb.Tensor(name=name, datatype="FP64", shape=[1, len(values)], raw=np.array(values, "<f8").tobytes())
+        for name in ("p", "q")
+    ]
+    return pb.PartResult(model="n", version=3, digest="d" * 64, outputs=tensors)
+
+
+def test_of_a_response_only_what_protobuf_would_read_alike_is_read_at_sight() -> None:
+    """D14: each bit of a response may be flipped, and any end of it be missing, or be there twice."""
+    questions = [Question(name, ROW) for name in ("at sight 1", "at sight 2")]
+    for values in ([0.25, 0.75], [0.5, 0.5]):
+        message = pb.PredictResponse(id="id-7", parts=[of_values(values)] * 2).SerializeToString()
+        seen = read_at_sight(message, questions)
+        read_response(pb.PredictResponse.FromString(message), questions)
+    assert seen is not None
+    flipped = [
+        message[:place] + bytes([message[place] ^ 1 << bit]) + message[place + 1 :]
+        for place in range(len(message))
+        for bit in range(8)
+    ]
+    cut = [message[:end] for end in range(len(message))] + [message + message[at:] for at in range(10)]
+    at_sight = 0
+    for other in flipped + cut:
+        seen = read_at_sight(other, questions)
+        if seen is not None:
+            at_sight += 1
+            response = pb.PredictResponse.FromString(other)
+            assert id_at_sight(other) == response.id
+            assert list(map(told, seen)) == list(map(told, read_response(response, questions)))
+    # The bits of four values of each part, and those of an id that leave it text of ASCII.
+    assert at_sight == 8 * 8 * 8 + 7 * 4
+
+
+def test_a_response_without_an_id_or_to_other_questions_is_left_to_protobuf() -> None:
+    """D14: also where what is left of it is well known."""
+    known, many = Question("at sight 3", ROW), Question("at sight 3", np.ones((2, 3), np.float32))
+    parts = [of_values([0.5])]
+    read_response(pb.PredictResponse(parts=parts), [known])
+    named = pb.PredictResponse(id="id", parts=parts).SerializeToString()
+    assert read_at_sight(named, [known]) is not None
+    assert read_at_sight(named, [many]) is None
+    assert read_at_sight(named, [known, known]) is None
+    assert read_at_sight(named, [Question("of no form", ROW)]) is None
+    error = pb.PredictResponse(error=pb.PartStatus(code=4)).SerializeToString()
+    assert read_at_sight(named + error, [known]) is None
+    for response in (
+        pb.PredictResponse(parts=parts),
+        pb.PredictResponse(id="ü", parts=parts),
+        pb.PredictResponse(id="n" * 128, parts=parts),
+        pb.PredictResponse(),
+    ):
+        assert read_at_sight(response.SerializeToString(), [known]) is None
+    assert read_at_sight(b"\n\0" + pb.PredictResponse(parts=parts).SerializeToString(), [known]) is None

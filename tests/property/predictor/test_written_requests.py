@@ -40,5 +40,4 @@ def test_a_request_is_written_as_protobuf_writes_it(
     ]
     expected = pb.PredictRequest(id=id_, parts=parts, timeout_us=timeout)
     written = write_request(id_, questions, timeout)
-    assert written == expected
-    assert written.SerializeToString() == expected.SerializeToString()
+    assert written == expected.SerializeToString()

@@ -32,10 +32,11 @@ def part(**fields: object) -> pb.PredictResponse:
 def test_request_holds_the_rows_little_endian() -> None:
     """A question of another byte order and layout is written row-major and little-endian."""
     features = np.asfortranarray(np.array([[1, 2], [3, 4]], dtype=">f4"))
-    request = write_request("id", [Question("m", features, 3, "hash")], 7)
-    written = request.parts[0]
-    assert (written.model, written.version, written.contract_hash, written.rows) == ("m", 3, "hash", 2)
-    assert np.frombuffer(written.features, "<f4").tolist() == [1, 2, 3, 4]
+    written = write_request("id", [Question("m", features, 3, "hash")], 7)
+    request = pb.PredictRequest.FromString(written)
+    asked = request.parts[0]
+    assert (asked.model, asked.version, asked.contract_hash, asked.rows) == ("m", 3, "hash", 2)
+    assert np.frombuffer(asked.features, "<f4").tolist() == [1, 2, 3, 4]
     assert (request.id, request.timeout_us) == ("id", 7)
 
 

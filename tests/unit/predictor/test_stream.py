@@ -46,7 +46,7 @@ class StreamInMemory:
     def __init__(self) -> None:
         self.responses: queue.SimpleQueue[pb.PredictResponse | None] = queue.SimpleQueue()
 
-    def open(self, requests: Iterator[pb.PredictRequest]) -> "StreamInMemory":
+    def open(self, requests: Iterator[bytes]) -> "StreamInMemory":
         """Be the stream."""
         self.requests = requests
         return self
@@ -78,7 +78,7 @@ class Driven:
         """Send a question; return what is pending, and the problem if there was one."""
         deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
         pending = StreamedAnswers(request_id, QUESTIONS, deadline_ns, self.session, self.verdicts)
-        return pending, self.session.send(pb.PredictRequest(id=request_id), pending)
+        return pending, self.session.send(request_id.encode(), pending)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_request_that_nobody_waits_for_is_not_sent(driven: Driven) -> None:
     assert isinstance(refusal, Refusal)
     assert refusal.reason is Reason.DEADLINE_EXCEEDED
     assert driven.verdicts.counts == {"missed": 1}
-    assert next(driven.stream.requests).id == "alive"
+    assert next(driven.stream.requests) == b"alive"
 
 
 def test_what_waits_to_be_sent_is_bounded(driven: Driven) -> None:
@@ -121,7 +121,7 @@ def test_end_of_the_stream_ends_everything(driven: Driven) -> None:
     The owner is told before anybody sees a failure, who could ask this stream again otherwise.
     """
     pending, _ = driven.send("unanswered")
-    assert next(driven.stream.requests).id == "unanswered"
+    assert next(driven.stream.requests) == b"unanswered"
     driven.stream.responses.put(None)
     (refusal,) = pending.result()
     assert isinstance(refusal, Refusal)
