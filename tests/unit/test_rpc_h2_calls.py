@@ -14,7 +14,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from inference_server.rpc.h2 import expansion
 from inference_server.rpc.h2.call import Call
-from inference_server.rpc.h2.framing import Packed, frame
+from inference_server.rpc.h2.framing import PREFIX_BYTES, Packed, frame
 from inference_server.rpc.h2.rows import Row
 from inference_server.rpc.incoming import parser
 from inference_server.rpc.method import CallContext, Group, Method
@@ -131,11 +131,12 @@ def test_messages_before_one_that_is_too_long_are_answered(at_once: int) -> None
 def test_what_takes_long_to_expand_is_expanded_beside_the_event_loop(
     monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """What is short is expanded at once; a call that waits for its own does not hold up another."""
+    """What is short is expanded at once; a call that waits holds its own message, and up no other."""
     monkeypatch.setattr(expansion, "SHORT_BYTES", 100)
     function = echoed if kind == "unary" else lambda _: nullcontext(echoed)
     other = threading.Event()
     expanded = Packed.expanded
+    question = packed("x" * 1000)
 
     def watched(packed: Packed, max_bytes: int) -> bytes:
         assert threading.current_thread() is not threading.main_thread()
@@ -146,12 +147,15 @@ def test_what_takes_long_to_expand_is_expanded_beside_the_event_loop(
 
     async def ask() -> tuple[FakeStream, FakeStream]:
         long, short = FakeStream(), FakeStream()
-        open_call(long, kind, function, encoding=b"deflate").receive(packed("x" * 1000), last=True)
+        waits = open_call(long, kind, function, encoding=b"deflate")
+        waits.receive(question, last=True)
         assert not long.ends
+        assert waits.held_bytes == len(question) - PREFIX_BYTES
         open_call(short, kind, function, encoding=b"deflate").receive(packed("x" * 10), last=True)
         assert short.ends
         other.set()
         await eventually(lambda: long.ends)
+        assert waits.held_bytes == 0
         return long, short
 
     long, short = asyncio.run(ask())

@@ -204,14 +204,13 @@ class OneMessageCall(Call):
         except StatusError as error:
             self._method.refuse(self.context, error)
             raise
-        if message is not None:
-            self._message = None
-            if isinstance(message, Packed):
-                self._run(self._expand(message), self._ask)
-            else:
-                self._ask(message)
+        if isinstance(message, Packed):
+            self._run(self._expand(message), self._ask)
+        elif message is not None:
+            self._ask(message)
 
     def _ask(self, message: bytes) -> None:
+        self._message = None
         self._answer(read_only_message(self._method, self.context, self._parse, message))
 
     async def _expand(self, packed: Packed) -> bytes:

@@ -287,7 +287,7 @@ class Connection(asyncio.Protocol):
         stream.caller_ended = event.end_stream
         call = stream.call
         call.receive(event.data, last=event.end_stream)
-        if self._held.is_too_much(event.stream_id, call):
+        if not call.ended and self._held.is_too_much(event.stream_id, call):
             text = "the messages that wait on this connection are too long together"
             call.fail(StatusError(Code.RESOURCE_EXHAUSTED, text))
 

@@ -23,6 +23,7 @@ class EachCall(Call):
         super().__init__(opening)
         self._waiting: deque[bytes | Packed] = deque()
         self._waiting_bytes = 0
+        self._packed_bytes = 0
         self._unconsumed = 0
         self._in_flight = 0
         self._last = False
@@ -33,7 +34,8 @@ class EachCall(Call):
     @property
     def held_bytes(self) -> int:
         """How many bytes it holds of messages, and lets the caller send more."""
-        return max(0, self._reader.held_bytes + self._waiting_bytes - self._unconsumed)
+        held_bytes = self._reader.held_bytes + self._waiting_bytes + self._packed_bytes
+        return max(0, held_bytes - self._unconsumed)
 
     def resume(self) -> None:
         """Go on with what had to wait for the caller to read, or for an answer."""
@@ -107,11 +109,14 @@ class EachCall(Call):
         self._run(coroutine, self._respond)
 
     async def _answer_packed(self, packed: Packed) -> Message | None:
+        self._packed_bytes += len(packed)
         try:
             request = self._parse(await self._expander.expand(packed, self._max_bytes))
         except StatusError as error:
             self._break(error)
             return None
+        finally:
+            self._packed_bytes -= len(packed)
         return await self._answer(request)
 
     def _free(self) -> None:

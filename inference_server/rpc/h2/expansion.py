@@ -14,11 +14,12 @@ class Expander:
     """Expands long messages one at a time, in a thread: 64 KiB may become 64 MiB, which takes a while.
 
     The library lets the event loop run meanwhile. However many wait, they take one processor, and the memory
-    of one beside those that are on their way already.
+    of one beside those that are on their way already: the next is begun when its caller has the last one.
     """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "expand")
+        self._turn = asyncio.Lock()
 
     def __repr__(self) -> str:
         return "<Expander>"
@@ -34,7 +35,8 @@ class Expander:
         message = packed.expanded_if_short(SHORT_BYTES) if len(packed) <= SHORT_BYTES else None
         if message is None:
             loop = asyncio.get_running_loop()
-            message = await loop.run_in_executor(self._thread, packed.expanded, max_bytes)
+            async with self._turn:
+                message = await loop.run_in_executor(self._thread, packed.expanded, max_bytes)
         return message
 
     def close(self) -> None:
