@@ -201,12 +201,19 @@ class LearnedStrategy:
         classifier, executor = self._classifier, self.executor
         if classifier is None or classifier.rule != said.rule or executor.meanings is not said.meanings:
             return None
+        outcome: Outcome
+        if said.side is None:
+            # As the executor makes it, without another call.
+            of = executor.strategy_id, tick.instrument_token, tick.timestamp
+            outcome = new(NoSignal, (*of, said.reason, "", said.metadata))
+        else:
+            size = classifier.position_size
+            try:
+                outcome = executor.signal(tick, said.side, said.confidence, size, said.metadata)
+            except Exception:  # noqa: BLE001 limits that no quantity can be held to: `conclude` tells of them
+                return None
         self._answered_by[said.source] += 1
-        if said.side is not None:
-            return executor.signal(tick, said.side, said.confidence, classifier.position_size, said.metadata)
-        # As the executor makes it, without another call.
-        of = executor.strategy_id, tick.instrument_token, tick.timestamp
-        return new(NoSignal, (*of, said.reason, "", said.metadata))
+        return outcome
 
     def _other_contract(
         self, tick: MarketTick, bound: Bound, answer: Prediction, provenance: Mapping[str, Any]
