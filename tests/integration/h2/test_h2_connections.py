@@ -105,18 +105,23 @@ def test_a_server_without_descriptors_goes_on(wire_models: Path) -> None:
             assert caller.answer(caller.call(question())).code == 0
         log = sidecar.log.read_text()
         assert log.count("no connection can be taken in: Too many open files") == 1
-        assert "Traceback" not in log
+        # Others may want a descriptor meanwhile, as a vetting process does, and tell of it in their own way.
+        assert "asyncio" not in log
 
 
 @pytest.mark.parametrize("target", ["unix", "tcp"])
-@pytest.mark.parametrize("opening", [b"", PREFACE[:10], PREFACE, PREFACE + frame(SETTINGS, 0, 0)[:5]])
-def test_who_never_begins_is_cut_off(serve: Serve, target: str, opening: bytes) -> None:
+def test_who_never_begins_is_cut_off(serve: Serve, target: str) -> None:
     """Whatever he has sent of the opening, his place is free again when the time for it is over."""
-    options = ListenerOptions(handshake_timeout_s=0.2)
-    with serve(listener=options) as served, served.caller(target=target, greet=False) as caller:
-        caller.raw(opening)
-        caller.until_gone()
-        assert caller.goaways[-1][1:] == (0, b"handshake_timeout")
+    # Who does begin, at the end, has the time for it on a machine that is busy.
+    options = ListenerOptions(handshake_timeout_s=3.0)
+    with serve(listener=options) as served, ExitStack() as stack:
+        callers = []
+        for opening in (b"", PREFACE[:10], PREFACE, PREFACE + frame(SETTINGS, 0, 0)[:5]):
+            callers.append(stack.enter_context(served.caller(target=target, greet=False)))
+            callers[-1].raw(opening)
+        for caller in callers:
+            caller.until_gone()
+            assert caller.goaways[-1][1:] == (0, b"handshake_timeout")
 
 
 def test_the_time_for_the_opening_is_for_all_of_it() -> None:

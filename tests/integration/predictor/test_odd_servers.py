@@ -179,10 +179,7 @@ def test_what_the_server_did_not_look_at_is_asked_once_more() -> None:
 
 
 def test_a_call_out_of_time_is_reset() -> None:
-    """A deadline that passes is DEADLINE_EXCEEDED here and RST_STREAM CANCEL there, after grpc-timeout.
-
-    That is said in whole milliseconds, so that it is the same text in each call.
-    """
+    """A deadline that passes is DEADLINE_EXCEEDED here and RST_STREAM CANCEL there, after grpc-timeout."""
     seen: list[object] = []
 
     def script(connection: OddConnection) -> None:
@@ -205,7 +202,27 @@ def test_a_call_out_of_time_is_reset() -> None:
         stub.close()
     assert seen[1] == (1, 8)
     assert isinstance(seen[0], bytes)
-    assert seen[0].endswith(b"000000n")
+    assert seen[0].endswith(b"n")
+
+
+def test_a_call_says_its_timeout_in_whole_milliseconds() -> None:
+    """So that it is the same text in each call, and never less than is left."""
+    seen: list[bytes] = []
+
+    def script(connection: OddConnection) -> None:
+        connection.greet()
+        for _ in range(3):
+            stream_id, _, fields = connection.request()
+            seen.append(fields[b"grpc-timeout"])
+            connection.answer(stream_id, ANSWERED)
+        connection.linger()
+
+    with OddServer(script) as server:
+        stub = SocketStub(server.target, tuple)
+        for _ in range(3):
+            assert stub.predict(b"a question", [QUESTION], PATIENT_S) == ANSWER
+        stub.close()
+    assert [text[-4:] for text in seen] == [b"000u"] * 3
 
 
 def go_away_in_error(connection: OddConnection) -> None:
