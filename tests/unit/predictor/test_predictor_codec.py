@@ -9,6 +9,7 @@ from strategy_client.events import Reason
 from strategy_client.predictor.channel import TargetError, check_target
 from strategy_client.predictor.codec import (
     MalformedAnswerError,
+    id_at_sight,
     read_description,
     read_response,
     read_tensor,
@@ -45,6 +46,31 @@ def test_request_refuses_other_shapes(shape: tuple[int, ...]) -> None:
     """Features of another rank or without a row are refused by name and shape."""
     with pytest.raises(ValueError, match="'m'"):
         write_request("id", [Question("m", np.zeros(shape, np.float32))], 1)
+
+
+def test_request_refuses_a_time_that_the_field_does_not_take() -> None:
+    """As protobuf refuses it: more than 64 bits are no number of microseconds."""
+    with pytest.raises(ValueError, match="out of range"):
+        write_request("id", [Question("m", np.ones((1, 1), np.float32))], 2**64)
+
+
+@pytest.mark.parametrize(
+    ("message", "seen"),
+    [
+        (b"\n\x02id", "id"),
+        (b"\n\x02id\x12\x00", "id"),
+        (b"\n\x03id", ""),
+        (b"\n\x82\x00id" + b"d" * 140, ""),
+        (b"\n\x02\xc3\xbc", ""),
+        (b"\x12\x02id", ""),
+        (b"\n", ""),
+        (b"", ""),
+    ],
+    ids=["id", "with-more", "cut", "longer-length", "not-ascii", "other-field", "tag", "nothing"],
+)
+def test_id_is_seen_where_it_stands_as_ours_are_written(message: bytes, seen: str) -> None:
+    """D14: whatever else begins a response is left to protobuf."""
+    assert id_at_sight(message) == seen
 
 
 @pytest.mark.parametrize(
