@@ -14,6 +14,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from inference_server.rpc.h2 import expansion
 from inference_server.rpc.h2.call import Call
+from inference_server.rpc.h2.expansion import Expander, ExpansionThread
 from inference_server.rpc.h2.framing import PREFIX_BYTES, Packed, frame
 from inference_server.rpc.h2.rows import Row
 from inference_server.rpc.incoming import parser
@@ -62,7 +63,7 @@ def open_call(
     """Open a call of a method of this kind."""
     method = Method("/s.S/M", StringValue, StringValue, Group.OPEN, **{kind: function}, **more)
     row = Row(method, parser(StringValue), MAX_BYTES)
-    return row.open(stream, CallContext(None, "1"), encoding)
+    return row.open(stream, CallContext(None, "1"), encoding, Expander(ExpansionThread()))
 
 
 def asked(data: bytes, kind: str, function: Any, **more: Any) -> FakeStream:

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 import ngh2
 
 from inference_server.rpc.h2.call import Call
+from inference_server.rpc.h2.expansion import Expander
 from inference_server.rpc.h2.goaway import last_goaway
 from inference_server.rpc.h2.headers import HeaderReader, NotGrpcError
 from inference_server.rpc.h2.held import HELD_MESSAGES, HeldBound
@@ -48,6 +49,7 @@ class Connection(asyncio.Protocol):
             ngh2.PingReceived: self._ping_received,
             ngh2.SettingsReceived: self._settings_received,
         }
+        self._expander = Expander(shared.expansion)
         self._headers = HeaderReader(options.max_metadata_bytes)
         self._streams: dict[int, CallStream] = {}
         self._events: deque[ngh2.Event] = deque()
@@ -276,7 +278,7 @@ class Connection(asyncio.Protocol):
             raise StatusError(Code.RESOURCE_EXHAUSTED, "too many answers wait to be read on this connection")
         deadline_ns = None if said.timeout_ns is None else shared.clock.monotonic_ns() + said.timeout_ns
         context = CallContext(deadline_ns, shared.ids(), said.metadata)
-        return row.open(stream, context, said.encoding)
+        return row.open(stream, context, said.encoding, self._expander)
 
     def _data_received(self, event: ngh2.DataReceived) -> None:
         stream = self._streams.get(event.stream_id)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from inference_server.core.clock import Clock
 from inference_server.rpc.h2.call import Call, Opening, ServerStreamCall, Stream, UnaryCall
 from inference_server.rpc.h2.each_call import EachCall
-from inference_server.rpc.h2.expansion import Expander
+from inference_server.rpc.h2.expansion import Expander, ExpansionThread
 from inference_server.rpc.h2.framing import MessageReader
 from inference_server.rpc.incoming import Parser, RequestIds
 from inference_server.rpc.method import CallContext, Method
@@ -37,19 +37,18 @@ class Open(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the method table, with what parses its messages, the bound on each, and what expands them."""
+    """A row of the method table, with what parses its messages and the bound on each."""
 
     method: Method
     parse: Parser
     max_bytes: int
-    expander: Expander = field(default_factory=Expander)
 
-    def open(self, stream: Stream, context: CallContext, encoding: bytes) -> Call:
+    def open(self, stream: Stream, context: CallContext, encoding: bytes, expander: Expander) -> Call:
         """Open a call of it; raises StatusError where the method does not admit it."""
         method = self.method
         method.admit(context)
         reader = MessageReader(self.max_bytes, encoding)
-        opening = Opening(stream, method, context, reader, self.parse, self.max_bytes, self.expander)
+        opening = Opening(stream, method, context, reader, self.parse, self.max_bytes, expander)
         if method.unary is not None:
             return UnaryCall(method.unary, opening)
         if method.server_stream is not None:
@@ -68,3 +67,4 @@ class Shared:
     ids: RequestIds
     options: "ListenerOptions"
     connections: set[Open]
+    expansion: ExpansionThread = field(default_factory=ExpansionThread)

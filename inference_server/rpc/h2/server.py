@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from inference_server.rpc.address import Address, AddressError
 from inference_server.rpc.h2.acceptor import Acceptor
-from inference_server.rpc.h2.expansion import Expander
 from inference_server.rpc.h2.rows import Row, Shared
 from inference_server.rpc.incoming import RequestIds, parser
 from inference_server.rpc.method import MethodTable
@@ -26,9 +25,8 @@ class H2Server:
     """Answers the rows of a method table on the addresses that are added before it starts."""
 
     def __init__(self, table: MethodTable, options: "ListenerOptions") -> None:
-        self._expander = Expander()
         rows = {
-            method.path: Row(method, parser(method.request), options.max_message_bytes, self._expander)
+            method.path: Row(method, parser(method.request), options.max_message_bytes)
             for method in table.methods
         }
         self._shared = Shared(rows, table.clock, RequestIds(), options, set())
@@ -98,7 +96,7 @@ class H2Server:
             for connection in connections:
                 connection.abort()
             await asyncio.wait(ends)
-        self._expander.close()
+        self._shared.expansion.close()
 
     def _bind(self, family: int, place: Any) -> int:
         """Bind, and listen at once: only what listens is there for others who want the place."""
