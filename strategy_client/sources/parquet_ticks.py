@@ -34,6 +34,7 @@ class ParquetTickFile:
         try:
             self._reader = RecordReader(config, tokens, self._file.schema_arrow.names)
         except BadFileError as error:
+            self._file.close()
             raise BadFileError(f"{path}: {error}") from None
 
     def __iter__(self) -> Iterator[MarketTick]:

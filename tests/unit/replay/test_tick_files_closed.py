@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from strategy_client.commands.command_line import app
 from strategy_client.configuration import TicksConfig
 from strategy_client.sidecar.own_sidecar import SidecarError
-from strategy_client.sources.bad_line import BadLines
+from strategy_client.sources.bad_line import BadFileError, BadLines
 from strategy_client.sources.tick_file import open_ticks
 
 COLUMNS = {"time": "t", "price": "p", "token": "tok"}
@@ -55,6 +55,16 @@ def test_a_closed_file_is_open_no_more(tmp_path: Path, write: Callable[[Path], P
     assert is_open(path)
     file.close()
     file.close()
+    assert not is_open(path)
+
+
+@pytest.mark.parametrize("write", [as_csv, as_parquet])
+def test_a_file_without_its_columns_is_open_no_more(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    """Though the error is held that says so, and with it whoever read the file."""
+    path = write(tmp_path)
+    with pytest.raises(BadFileError) as error:
+        list(open_ticks(path, TicksConfig(**COLUMNS | {"price": "none"}), None, BadLines()))
+    assert error.value.__traceback__ is not None
     assert not is_open(path)
 
 
