@@ -210,7 +210,8 @@ def test_priorities_and_frames_of_unknown_kinds_are_passed_over(served: Served) 
             caller.send(stream, piece)
         caller.send(stream, b"", end=True)
         answer = caller.answer(stream)
-        assert [wire.PredictResponse.FromString(each).id for each in answer.messages] == ["1", "2"]
+        ids = [wire.PredictResponse.FromString(each).id for each in answer.messages]
+        assert sorted(ids) == ["1", "2"]  # whichever is done first
 
 
 @pytest.mark.parametrize(
