@@ -70,14 +70,14 @@ def _without_id(request: oip.ModelInferRequest) -> bytes:
 
     Fields are written by their numbers, so that the id follows name and version, and the row ends it all.
     """
-    written = request.SerializeToString()
     id_ = request.id
+    if len(id_) > MAX_ID_CHARACTERS:
+        return b""
+    written = request.SerializeToString()
     if not id_:
         return written
     before = oip.ModelInferRequest(model_name=request.model_name, model_version=request.model_version)
     without = before.SerializeToString()
     before.id = id_
     until_id = before.SerializeToString()
-    if len(id_) > MAX_ID_CHARACTERS or not written.startswith(until_id):
-        return b""
-    return without + written[len(until_id) :]
+    return without + written[len(until_id) :] if written.startswith(until_id) else b""
