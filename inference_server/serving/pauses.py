@@ -27,8 +27,10 @@ class Pauses:
         await turn
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
-        turn = self._waiting.popleft()
-        if not turn.done():  # it is, where who paused was cancelled
-            turn.set_result(None)
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():  # it is, where who paused was cancelled: those behind him do not wait for it
+                turn.set_result(None)
+                break
         if self._waiting:
             loop.call_soon(self._next, loop)

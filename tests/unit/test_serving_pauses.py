@@ -54,3 +54,21 @@ def test_who_is_cancelled_while_he_pauses_holds_nobody_up() -> None:
         assert repr(pauses) == "<Pauses with 0 waiting>"
 
     asyncio.run(main())
+
+
+def test_nobody_waits_for_the_turns_of_those_who_have_left() -> None:
+    """However many of them there are, who paused after them goes on in the next turn."""
+
+    async def main() -> None:
+        pauses = Pauses()
+        left = [asyncio.create_task(pauses.pause()) for _ in range(1000)]
+        await asyncio.sleep(0)
+        for each in left:
+            each.cancel()
+        paused = asyncio.create_task(pauses.pause())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert paused.done()
+        await asyncio.wait(left)
+
+    asyncio.run(main())
