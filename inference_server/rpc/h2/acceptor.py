@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import socket
 from typing import Final
 
@@ -14,7 +15,7 @@ log: Final = logging.getLogger(__name__)
 AT_ONCE: Final = 64
 # Where the system has no descriptor left, this is how long nothing is taken in: the socket would ask at once.
 PAUSE_S: Final = 1.0
-# The log has a line of what is refused at most so often.
+# The log has a line of what is refused, and of what fails, at most so often each.
 TOLD_EVERY_S: Final = 60.0
 
 
@@ -33,7 +34,7 @@ class Acceptor:
         self._arriving: set[asyncio.Task[None]] = set()
         self._paused: asyncio.TimerHandle | None = None
         self._refused = 0
-        self._told_s = -TOLD_EVERY_S
+        self._refusal_told_s = self._failure_told_s = -math.inf
 
     def __repr__(self) -> str:
         return f"<Acceptor of {self._socket.getsockname()!r} that has refused {self._refused}>"
@@ -86,7 +87,9 @@ class Acceptor:
 
     def _refuse(self) -> None:
         self._refused += 1
-        if self._is_news():
+        now_s = self._loop.time()
+        if now_s - self._refusal_told_s >= TOLD_EVERY_S:
+            self._refusal_told_s = now_s
             log.warning(
                 "connections are refused, %d by now: %d are open, which is the bound (max_connections)",
                 self._refused,
@@ -96,12 +99,7 @@ class Acceptor:
     def _pause(self, error: OSError) -> None:
         self._loop.remove_reader(self._socket)
         self._paused = self._loop.call_later(PAUSE_S, self._go_on)
-        if self._is_news():
-            log.error("no connection can be taken in: %s; trying again every second", error.strerror)
-
-    def _is_news(self) -> bool:
         now_s = self._loop.time()
-        if now_s - self._told_s < TOLD_EVERY_S:
-            return False
-        self._told_s = now_s
-        return True
+        if now_s - self._failure_told_s >= TOLD_EVERY_S:
+            self._failure_told_s = now_s
+            log.error("no connection can be taken in: %s; trying again every second", error.strerror)
