@@ -1,9 +1,7 @@
 """A learned strategy on one instrument: what it asks its model, and what it makes of the answer."""
 
-import math
 from collections import Counter
 from collections.abc import Hashable, Mapping
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -16,18 +14,16 @@ from strategy_client.drift import DriftCounts
 from strategy_client.emission import Emission
 from strategy_client.events import MarketTick, NoSignal, Outcome, Reason
 from strategy_client.executor import StrategyExecutor, new
-from strategy_client.feature_row import FeatureRow, Outside, Ranges
+from strategy_client.feature_row import FeatureRow
 from strategy_client.predictor.port import Answer, Prediction, Refusal
 from strategy_client.processors.classifier import ClassifierProcessor
-from strategy_client.processors.limits import REFUSE, limits_of
 from strategy_client.processors.processor import LearnedProcessor
 from strategy_client.questions import ModelKey, QuestionSheet
 from strategy_client.reading import Reading, source_of
+from strategy_client.trust import Trust
 
 # Answers that say that what we are bound to is not what is served.
 DOUBTFUL: Final = frozenset({Reason.CONTRACT_MISMATCH, Reason.MODEL_NOT_FOUND, Reason.MODEL_NOT_READY})
-DAY: Final = timedelta(days=1)
-BEFORE_ALL_TICKS: Final = datetime(1, 1, 2, tzinfo=UTC)
 
 
 class LearnedStrategy:
@@ -44,12 +40,10 @@ class LearnedStrategy:
         "_drift",
         "_features",
         "_key",
-        "_limits",
         "_processor",
-        "_ranges",
-        "_stale_after",
         "_threshold",
         "_told",
+        "_trust",
         "emission",
         "executor",
     )
@@ -72,11 +66,9 @@ class LearnedStrategy:
         self._answered_by = answered_by
         self._drift = drift
         self._classifier = _own_classifier(processor)
-        self._limits = limits_of(processor)
+        self._trust = Trust(processor, features, drift)
         self._threshold = getattr(processor, "confidence_threshold", None)
         self._told: Bound | None = None
-        self._stale_after: datetime | None = None
-        self._ranges: Ranges = ()
         self._key: ModelKey = ("", 0, "")
 
     def ask(self, tick: MarketTick, sheet: QuestionSheet) -> Asked | Outcome:
@@ -94,10 +86,11 @@ class LearnedStrategy:
             if problem is not None:
                 return problem
             bound = binding
-        distrust = self._find_distrust(tick, bound, row)
+        trust = self._trust
+        distrust = trust.find_distrust(tick, bound, row)
         if distrust is not None:
             return self.executor.no_signal(tick, *distrust)
-        ranges = self._ranges
+        ranges = trust.ranges
         outside = self._features.outside(ranges) if ranges else ()
         return Asked(bound, row, sheet.add(self._key, row), bool(ranges), outside)
 
@@ -106,7 +99,7 @@ class LearnedStrategy:
         """Equal for two that are peers: where they are bound alike, they ask alike."""
         if self._classifier is None:
             return self
-        return self._classifier.model, self._features, self._limits, self._bindings
+        return self._classifier.model, self._features, self._trust.limits, self._bindings
 
     def asks_as(self, asked: Asked) -> bool:
         """Ask what a peer asked on this tick; False where it is bound otherwise and has to `ask` itself."""
@@ -237,23 +230,6 @@ class LearnedStrategy:
             return self.executor.processor_error(tick, self._features.error)
         return self.executor.no_signal(tick, Reason.WARMING_UP)
 
-    def _find_distrust(
-        self, tick: MarketTick, binding: Bound, row: NDArray[np.float32]
-    ) -> tuple[Reason, str] | None:
-        features = self._features
-        if self._stale_after is not None and tick.timestamp > self._stale_after:
-            return Reason.MODEL_STALE, self._age(tick, binding)
-        if not features.finite and (features.has_infinity or not binding.accepts_nan):
-            return Reason.NON_FINITE, self._non_finite(row)
-        if self._ranges:
-            self._drift.rows += 1
-            outside = features.outside(self._ranges)
-            if outside:
-                self._drift.count(outside)
-                if self._limits.outside_training_range == REFUSE:
-                    return Reason.OUT_OF_RANGE, self._outside(outside)
-        return None
-
     def _bind(self, tick: MarketTick, binding: Bound) -> Outcome | None:
         # Of one processor, a later tick or another instrument may have told it other meanings meanwhile.
         if binding.meanings is None or binding.meanings is self.executor.meanings:
@@ -270,14 +246,7 @@ class LearnedStrategy:
         problem = self._bind(tick, binding)
         if problem is not None:
             return problem
-        limit = self._limits.max_model_age
-        if limit is None:
-            self._stale_after = None
-        elif binding.trained_at is None:
-            self._stale_after = BEFORE_ALL_TICKS
-        else:
-            self._stale_after = _later(binding.trained_at, limit)
-        self._ranges = _widened(binding.training_ranges, self._limits.training_range_margin)
+        self._trust.bind(binding)
         model = self._processor.model
         self._key = model.name, model.version, binding.contract_hash
         self._told = binding
@@ -291,26 +260,6 @@ class LearnedStrategy:
         if self._bindings is not None:
             self._bindings.doubt()
 
-    def _non_finite(self, row: NDArray[np.float32]) -> str:
-        named = zip(self._processor.features.names, row.tolist(), strict=True)
-        return ", ".join(f"{name} is {value}" for name, value in named if not math.isfinite(value))
-
-    def _outside(self, outside: Outside) -> str:
-        names, values = self._processor.features.names, self._features.values
-        return ", ".join(
-            f"{names[place]} is {values[place]:.6g}, "
-            f"trained on {self._ranges[place][0]:.6g} to {self._ranges[place][1]:.6g}"
-            for place, _ in outside
-        )
-
-    def _age(self, tick: MarketTick, binding: Bound) -> str:
-        model = f"model {self._processor.model.name!r} version {binding.version}"
-        limit = self._limits.max_model_age
-        if binding.trained_at is None or limit is None:
-            return f"{model} does not say when it was trained, and max_model_age_days is set"
-        age_days = (tick.timestamp - binding.trained_at) / DAY
-        return f"{model} was trained {age_days:.1f} days before this tick, more than {limit / DAY:g}"
-
 
 def _own_classifier(processor: LearnedProcessor) -> ClassifierProcessor | None:
     """Return the processor where what it says is known to hang on its rule, and to be fit for an outcome.
@@ -321,16 +270,3 @@ def _own_classifier(processor: LearnedProcessor) -> ClassifierProcessor | None:
         return None
     fits = processor.confidence_threshold >= 0 and processor.position_size >= 1
     return processor if fits else None
-
-
-def _later(instant: datetime, by: timedelta) -> datetime | None:
-    try:
-        return instant + by
-    except OverflowError:  # beyond the year 9999
-        return None
-
-
-def _widened(ranges: Ranges, margin: float) -> Ranges:
-    if not margin:
-        return ranges
-    return tuple((low - margin * (high - low), high + margin * (high - low)) for low, high in ranges)
