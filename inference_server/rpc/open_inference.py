@@ -126,7 +126,10 @@ class OpenInference:
         if answer is None:
             return None
         if isinstance(answer, ServingError):
-            raise answer
+            try:
+                raise answer
+            finally:
+                del answer  # its traceback holds this frame, and so the request, too
         response = self._responses.begin(request.id, answer)
         response.raw_output_contents.extend(answer.values)
         encoded_ns = self._clock.monotonic_ns()
@@ -153,7 +156,10 @@ class OpenInference:
         decoded_ns = self._clock.monotonic_ns()
         [answer] = await self._data_plane.answer([decoded], deadline_ns)
         if isinstance(answer, ServingError):
-            raise answer
+            try:
+                raise answer
+            finally:
+                del answer  # its traceback holds this frame, and so the request, too
         answered_ns = self._clock.monotonic_ns()
         try:
             response = self._encode(request, answer, windows)

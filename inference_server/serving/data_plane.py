@@ -264,7 +264,8 @@ class DataPlane:
                     if not quick:
                         self._check_input_bytes(run)
                 except ServingError as error:
-                    results[index] = error
+                    # Its traceback holds this frame, and so itself and all calls, until the collector comes.
+                    results[index] = error.with_traceback(None)
                     continue
                 if quick:
                     results[index] = self._run_now(run, deadline_ns)
