@@ -28,6 +28,8 @@ from strategy_client.predictor.transport import Transport, TransportInUse
 
 # At the start another target's readiness is not taken before the preferred one had this time.
 PREFERRED_FIRST_S: Final = 0.5
+# One that dies as it is asked what it serves is waited for so long, or as long as all before that took.
+DESCRIBE_FIRST_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +193,9 @@ class Endpoints:
             if in_use is None:
                 self._raise_unauthenticated()
             elif in_use is self._clients[0] or spent_s >= PREFERRED_FIRST_S:
+                attempt_s = min(timeout_s - spent_s, max(spent_s, DESCRIBE_FIRST_S))
                 try:
-                    description = in_use.describe(timeout_s=max(timeout_s - spent_s, READY_POLL_S))
+                    description = in_use.describe(timeout_s=max(attempt_s, READY_POLL_S))
                 except InferenceError as error:
                     problems[in_use.target] = str(error)
                 else:

@@ -25,6 +25,7 @@ from strategy_client.predictor.backoff import Backoff, BackoffOptions
 from strategy_client.predictor.breaker import BreakerOptions, BreakerState
 from strategy_client.predictor.channel import TargetError
 from strategy_client.predictor.connection import ConnectionOptions
+from strategy_client.predictor.description import Description
 from strategy_client.predictor.endpoints import Endpoints
 from strategy_client.predictor.port import PendingAnswers, Prediction, Question, Refusal
 from strategy_client.predictor.status import InferenceError
@@ -345,6 +346,21 @@ def test_start_waits_a_moment_for_the_preferred(
         sidecars[0].start()
         waiting.join()
     assert came == [FIRST]
+
+
+def test_a_start_does_not_wait_for_one_that_dies_as_it_is_asked(
+    sidecars: list[FakeSidecar], endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H1: the preferred target goes between being seen and being asked; the other is there all the time."""
+    preferred = endpoints.clients[0]
+    describe = preferred.describe
+
+    def die(**options: float) -> Description:
+        sidecars[0].stop()
+        return describe(**options)
+
+    monkeypatch.setattr(preferred, "describe", die)
+    assert endpoints.wait_ready(20.0).models["echo"].default_version == SECOND
 
 
 def test_nobody_there_is_said_of_each(tmp_path: Path) -> None:
