@@ -86,11 +86,11 @@ swap-latency: $(INSTALLED) ## from the close of a new file to the first answer b
 dead-sidecar: $(INSTALLED) ## what a dead sidecar costs the traditional strategies beside it
 	@$(BIN)/python benchmarks/dead_sidecar.py
 
-# A test of real processes can lose a race to a busy machine. What fails is run once more, and the summary names
+# A test of real processes can lose a race to a busy machine. What fails is run up to twice more, and the summary names
 # it as RERUN: that is a defect to mend, of the test or of the code. What fails twice has failed.
 .PHONY: test
 test: $(INSTALLED) ## the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadscope --reruns 1
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --reruns 2
 
 .PHONY: check
 check: $(INSTALLED) format-check lint types architecture proto-check test ## everything: format, lint, types, architecture, generated code, tests
