@@ -87,7 +87,7 @@ dead-sidecar: $(INSTALLED) ## what a dead sidecar costs the traditional strategi
 	@$(BIN)/python benchmarks/dead_sidecar.py
 
 # A test of real processes can lose a race to a busy machine. What fails is run up to twice more, and the summary names
-# it as RERUN: that is a defect to mend, of the test or of the code. What fails twice has failed.
+# it as RERUN: that is a defect to mend, of the test or of the code. What fails each time has failed.
 .PHONY: test
 test: $(INSTALLED) ## the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --reruns 2
