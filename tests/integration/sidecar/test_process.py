@@ -81,6 +81,7 @@ def test_sigterm_answers_what_is_in_flight_and_leaves_nothing_behind(
         assert next(idle).id == "1"
         pending = stub(channel, "Predict", wire.PredictResponse).future(asking(5e5), timeout=PATIENCE_S)
         describe(channel)  # which came behind it
+        assert not pending.done()
         assert sidecar.stop() == 0
         assert pending.result().parts[0].status.code == 0
         assert next(idle, None) is None
